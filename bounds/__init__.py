@@ -1,0 +1,1 @@
+"""Generalization bounds for selective state-space models, as numbers that can be audited."""

@@ -1,0 +1,81 @@
+r"""Sign sums and deviation terms: the exact Rademacher constant and the Hoeffding slack."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from bounds import checks
+from bounds.stability import Real
+
+SAFE_XI = math.sqrt(0.5)
+r"""$\xi_m \ge \sqrt{1/(2m)}$ for every `m` (Khinchine with Szarek's constant)."""
+
+
+# ln(binom(2h, h) / 4^h) for small h; beyond, Stirling's series is exact to double precision.
+_CENTRAL_BINOMIAL = np.array([math.log(math.comb(2 * h, h) / 4**h) for h in range(40)])
+
+
+def log_xi(m: Real) -> Real:
+    r"""$\ln \xi_m$, $\xi_m = E|\sigma_1 + \dots + \sigma_m|/m$ over independent fair signs.
+
+    $\xi_m = 2^{1-m} \frac{k}{m} \binom{m}{k}$ with $k = \lfloor (m+1)/2 \rfloor$. It decreases like
+    $\sqrt{2/(\pi m)}$, which is *not* a lower bound for even `m`. Relative error below 1e-14.
+    """
+    checks.count(m=m)
+    m = np.asarray(m, dtype=float)
+    # E|sum| is the same for m = 2h+1 and m = 2h+2 signs, so xi_m = binom(2h, h) 4^{-h} (2h+1)/m.
+    half = np.floor((m - 1) / 2)
+    z = np.maximum(half, len(_CENTRAL_BINOMIAL))
+    tail = -1 / 8 + (1 / 192 + (-1 / 640 + (17 / 14336 - 31 / 18432 / z**2) / z**2) / z**2) / z**2
+    series = -0.5 * np.log(np.pi * z) + tail / z
+    exact = _CENTRAL_BINOMIAL[np.minimum(half, len(_CENTRAL_BINOMIAL) - 1).astype(int)]
+    central = np.where(half < len(_CENTRAL_BINOMIAL), exact, series)
+    return (central + np.log1p(2 * half) - np.log(m))[()]
+
+
+def xi(m: Real) -> Real:
+    r"""$\xi_m = E|\sum_i \sigma_i|/m$, exactly; $\sqrt{1/(2m)} \le \xi_m \le 1/\sqrt m$."""
+    return np.exp(log_xi(m))
+
+
+def hoeffding_slack(*, loss_range: Real, m: Real, log_inverse_delta: Real) -> Real:
+    r"""$c_\ell \sqrt{\ln(1/\delta) / (2m)}$: deviation of a supremum (McDiarmid)."""
+    return loss_range * np.sqrt(log_inverse_delta / (2 * np.asarray(m, dtype=float)))
+
+
+def kl_bernoulli(q: float, p: float) -> float:
+    r"""$\mathrm{kl}(q\,\|\,p)$ in nats between Bernoulli means; $\infty$ where `p` excludes `q`."""
+    checks.fraction(q=q, p=p)
+    if (p == 0 and q > 0) or (p == 1 and q < 1):
+        return math.inf
+    first = q * math.log(q / p) if q > 0 else 0.0
+    second = (1 - q) * (math.log1p(-q) - math.log1p(-p)) if q < 1 else 0.0
+    return max(first + second, 0.0)
+
+
+def kl_inverse(q: float, budget: float) -> float:
+    r"""Largest `p` with $\mathrm{kl}(q\,\|\,p) \le$ `budget` (nats), rounded upwards."""
+    checks.fraction(q=q)
+    checks.nonnegative(budget=budget)
+    if q == 0:
+        return -math.expm1(-budget)
+    low, high = q, 1.0
+    while (middle := (low + high) / 2) not in (low, high):
+        if kl_bernoulli(q, middle) <= budget:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def sign_sums(m: int) -> Float[ndarray, " count"]:
+    r"""$|\sum_i \sigma_i|$ for all $2^m$ sign vectors: the definition, for checking small `m`."""
+    checks.count(m=m)
+    if m > 20:
+        raise ValueError(f"m must be at most 20 for enumeration, got {m}")
+    bits = (np.arange(2**m)[:, None] >> np.arange(m)) & 1
+    return np.abs((2 * bits - 1).sum(1)).astype(float)

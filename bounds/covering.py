@@ -1,0 +1,128 @@
+r"""Covers of norm balls, and the entropy integral that turns covers into Rademacher complexity.
+
+A class whose log covering number is at most $K^2/\epsilon^2$ has Rademacher complexity of order
+$(K/\sqrt m) \ln(\cdot)$; the functions here carry the explicit constants (D3 to D5 of our notes).
+All covers are proper: centres are projected onto the constraint set, which is convex and closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from bounds import checks
+from bounds.stability import Real
+
+CHAINING_RATIOS = np.arange(5, 91) / 100
+"""Ratios between successive scales over which the chained entropy integral is minimised."""
+
+
+def maurey_coefficient(M: Real, n: Real) -> Real:
+    r"""$\alpha = M^2 \ln(2n+1)$, with which the $\ell_1$ ball has $\ln N \le \alpha/\epsilon^2$.
+
+    For the ball of radius `M` in $R^n$, in the $\ell_2$ metric, for every $\epsilon > 0$ and any
+    sample: averages of $\lceil M^2/\epsilon^2 \rceil - 1$ of the points $\pm M e_i$ (Maurey).
+    """
+    checks.nonnegative(M=M)
+    checks.count(n=n)
+    return np.square(M) * np.log(2 * np.asarray(n, dtype=float) + 1)
+
+
+def maurey_log_cover(*, M: Real, n: Real, radius: Real) -> Real:
+    r"""$\ln N(\epsilon)$ of an $\ell_1$ ball: $\alpha/\epsilon^2$, and 0 from $\epsilon = M$ on."""
+    checks.positive(radius=radius)
+    sparse = maurey_coefficient(M, n) / np.square(radius)
+    return np.where(np.greater_equal(radius, M), 0.0, sparse)[()]
+
+
+def volumetric_log_cover(*, R: Real, n: Real, radius: Real) -> Real:
+    r"""$n \ln(1 + 2R/\epsilon)$: any subset of a radius-`R` ball of any norm on $R^n$ (packing)."""
+    checks.nonnegative(R=R)
+    checks.count(n=n)
+    checks.positive(radius=radius)
+    return n * np.log1p(2 * np.asarray(R) / radius)
+
+
+def box_log_cover(*, width: Real, n: Real, radius: Real) -> Real:
+    r"""$n \ln \max(1, \lceil w/(2\epsilon) \rceil)$: a cube of side `width` in the sup norm."""
+    checks.nonnegative(width=width)
+    checks.count(n=n)
+    checks.positive(radius=radius)
+    return n * np.log(np.maximum(1.0, np.ceil(np.asarray(width) / (2 * np.asarray(radius)))))
+
+
+def allocate_radii(
+    alpha: Float[ndarray, " blocks"], beta: Float[ndarray, " blocks"], *, radius: float
+) -> tuple[Float[ndarray, " blocks"], float]:
+    r"""Radii minimising $\sum \alpha_i/\epsilon_i^2$ under $\sum \beta_i \epsilon_i = \epsilon$.
+
+    Returns them with the minimum $\gamma^3/\epsilon^2$, $\gamma = \sum \alpha_i^{1/3}
+    \beta_i^{2/3}$; $\epsilon_i = (\epsilon/\gamma)(\alpha_i/\beta_i)^{1/3}$ (Edelman et al.
+    2022, Lemma A.8).
+    """
+    checks.positive(alpha=alpha, beta=beta, radius=radius)
+    gamma = float(np.sum(np.cbrt(alpha) * np.cbrt(beta) ** 2))
+    return radius / gamma * np.cbrt(alpha / beta), gamma**3 / radius**2
+
+
+def log_dudley(log_K: Real, log_r0: Real, m: Real) -> Real:
+    r"""Logarithm of the textbook integral $\min_\alpha 4\alpha + 12 (K/\sqrt m) \ln(r_0/\alpha)$.
+
+    $12 (K/\sqrt m)(1 + \ln(r_0\sqrt m/(3K)))$ while $3K \le r_0 \sqrt m$, else the trivial $r_0$.
+    """
+    excess = log_r0 + 0.5 * np.log(m) - np.log(3.0) - log_K
+    with np.errstate(invalid="ignore", divide="ignore"):
+        integral = np.log(12.0) + log_K - 0.5 * np.log(m) + np.log1p(np.maximum(excess, 0))
+    return np.where(excess >= 0, integral, log_r0)[()]
+
+
+def log_chained(log_K: Real, log_r0: Real, m: Real) -> tuple[Real, Real, Real]:
+    r"""Chained entropy integral with its ratio and depth: $\ln R$, $\lambda$, $J$.
+
+    $R(\lambda, J) = r_0 \lambda^J + \sqrt2 (1 + 1/\lambda) [1 + (J-1)\sqrt{1+\lambda^2}] K/\sqrt m$
+    bounds the Rademacher complexity of a class within $r_0$ of a centre with $\ln N \le
+    K^2/\epsilon^2$, for every $\lambda \in (0,1)$ and $J \ge 1$. In units of $r_0$ the right-hand
+    side is convex in `J`, so that the best whole `J` is next to the stationary point.
+    """
+    log_x = np.asarray(log_r0 + 0.5 * np.log(m) - log_K)[..., None]
+    lam = CHAINING_RATIOS
+    decay = -np.log(lam)
+    link = np.sqrt(2) * (1 + 1 / lam)
+    step = link * np.sqrt(1 + lam**2)
+    stationary = (np.minimum(log_x, 690.0) + np.log(decay / step)) / decay
+    depths = np.maximum(1.0, np.floor(stationary))
+    # Divided by max(r0, K/sqrt(m)), so that neither a tiny nor a huge class overflows.
+    r0_share, K_share = np.exp(np.minimum(log_x, 0.0)), np.exp(-np.maximum(log_x, 0.0))
+    costs = []
+    for J in (depths, depths + 1):
+        costs.append(r0_share * np.exp(-decay * J) + K_share * (link + step * (J - 1)))
+    deeper = costs[1] < costs[0]
+    cost = np.where(deeper, costs[1], costs[0])
+    best = np.argmin(cost, axis=-1)[..., None]
+    smallest = np.take_along_axis(cost, best, axis=-1)[..., 0]
+    J = np.take_along_axis(np.where(deeper, depths + 1, depths), best, axis=-1)[..., 0]
+    scale = log_r0 - np.minimum(log_x[..., 0], 0.0)
+    return (scale + np.log(smallest))[()], lam[best[..., 0]], J
+
+
+def best_log_radius(objective: Callable[[Real], Real], low: float, high: float) -> Real:
+    """Logarithm of a radius that nearly minimises `objective` between e^low and e^high.
+
+    Every radius gives a valid bound, so the search need not be exact: a coarse grid, then two
+    refinements around its best point, elementwise over whatever shape `objective` returns.
+    """
+    spacing = (high - low) / 12
+    centre: Real = low
+    smallest: Real = np.asarray(objective(low))
+    for offsets in (np.arange(1, 13), np.arange(-2, 3) / 3, np.arange(-2, 3) / 9):
+        start = centre
+        for offset in offsets:
+            candidate = np.minimum(start + offset * spacing, high)
+            value = objective(candidate)
+            better = value < smallest
+            centre = np.where(better, candidate, centre)
+            smallest = np.where(better, value, smallest)
+    return np.asarray(centre)[()]
