@@ -2,6 +2,7 @@ r"""Covering numbers of selective SSMs: what each parameter block costs (theorem
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -88,7 +89,7 @@ def covering_number(ssm: SelectiveSSMClass, *, T: Real, radius: float, cover: st
     checks.positive(radius=radius)
     checks.one_of(("maurey", "volumetric"), cover=cover)
     derive = Derivation(ssm.inputs(T=T, radius=radius))
-    log_L = add_lipschitz(derive, ssm, T)
+    log_L = add_lipschitz(derive, ssm, T).constants
     blocks = parameter_blocks(ssm)
     if cover == "maurey":
         log_C = add_capacity(derive, blocks, log_L)
@@ -132,19 +133,34 @@ def _lipschitz_name(block: Block) -> str:
 
 def entropy(blocks: tuple[Block, ...], log_L: dict[str, Real], log_radius: Real) -> Real:
     """Volumetric log covering number; radii are shared out in proportion to parameter counts."""
+    return entropy_of_radius(blocks, log_L)(log_radius)
+
+
+def entropy_of_radius(blocks: tuple[Block, ...], log_L: dict[str, Real]) -> Callable[[Real], Real]:
+    """`entropy` as a function of the logarithm of the radius, for searches over radii."""
     total = sum(block.count for block in blocks)
-    log_N: Real = 0.0
-    for block in blocks:
-        with np.errstate(divide="ignore"):
-            scale = np.log(block.diameter) + np.log(total / block.count)
-        t = scale + log_L[_lipschitz_name(block)] - log_radius
-        if block.box:
-            cells = np.ceil(np.exp(np.minimum(t, 36.0) - np.log(2)))
-            log_cells = np.where(t > 36, t - np.log(2), np.log(np.maximum(cells, 1)))
-            log_N = log_N + block.count * log_cells
-        else:
-            log_N = log_N + block.count * np.logaddexp(0.0, t)
-    return log_N
+    with np.errstate(divide="ignore"):
+        log_ratios = [
+            np.log(block.diameter)
+            + np.log(total / block.count)
+            + log_L[_lipschitz_name(block)]
+            - (np.log(2) if block.box else 0.0)
+            for block in blocks
+        ]
+
+    def log_cover(log_radius: Real) -> Real:
+        log_N: Real = 0.0
+        for block, log_ratio in zip(blocks, log_ratios, strict=True):
+            t = log_ratio - log_radius
+            if block.box:
+                # Whole numbers of cells, as long as doubles can tell them apart.
+                cells = np.ceil(np.exp(np.minimum(np.maximum(t, 0.0), 36.0)))
+                log_N = log_N + block.count * np.maximum(np.log(cells), t)
+            else:
+                log_N = log_N + block.count * (np.maximum(t, 0.0) + np.log1p(np.exp(-np.abs(t))))
+        return log_N
+
+    return log_cover
 
 
 def entropy_formula(blocks: tuple[Block, ...], radius: str) -> str:

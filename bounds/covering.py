@@ -8,6 +8,8 @@ All covers are proper: centres are projected onto the constraint set, which is c
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -84,43 +86,72 @@ def log_chained(log_K: Real, log_r0: Real, m: Real) -> tuple[Real, Real, Real]:
 
     $R(\lambda, J) = r_0 \lambda^J + \sqrt2 (1 + 1/\lambda) [1 + (J-1)\sqrt{1+\lambda^2}] K/\sqrt m$
     bounds the Rademacher complexity of a class within $r_0$ of a centre with $\ln N \le
-    K^2/\epsilon^2$, for every $\lambda \in (0,1)$ and $J \ge 1$. In units of $r_0$ the right-hand
-    side is convex in `J`, so that the best whole `J` is next to the stationary point.
+    K^2/\epsilon^2$, for every $\lambda \in (0,1)$ and $J \ge 1$. In units of $r_0$ it is a line in
+    $K/(r_0\sqrt m)$ for each $(\lambda, J)$, so that the best pair is found by bisection among the
+    corners of the lower envelope of these lines.
     """
-    log_x = np.asarray(log_r0 + 0.5 * np.log(m) - log_K)[..., None]
-    lam = CHAINING_RATIOS
-    decay = -np.log(lam)
-    link = np.sqrt(2) * (1 + 1 / lam)
-    step = link * np.sqrt(1 + lam**2)
-    stationary = (np.minimum(log_x, 690.0) + np.log(decay / step)) / decay
-    depths = np.maximum(1.0, np.floor(stationary))
+    log_x = np.asarray(log_r0 + 0.5 * np.log(m) - log_K)
+    envelope = _chaining_envelope()
+    line = np.searchsorted(envelope.log_corners, log_x)
     # Divided by max(r0, K/sqrt(m)), so that neither a tiny nor a huge class overflows.
     r0_share, K_share = np.exp(np.minimum(log_x, 0.0)), np.exp(-np.maximum(log_x, 0.0))
-    costs = []
-    for J in (depths, depths + 1):
-        costs.append(r0_share * np.exp(-decay * J) + K_share * (link + step * (J - 1)))
-    deeper = costs[1] < costs[0]
-    cost = np.where(deeper, costs[1], costs[0])
-    best = np.argmin(cost, axis=-1)[..., None]
-    smallest = np.take_along_axis(cost, best, axis=-1)[..., 0]
-    J = np.take_along_axis(np.where(deeper, depths + 1, depths), best, axis=-1)[..., 0]
-    scale = log_r0 - np.minimum(log_x[..., 0], 0.0)
-    return (scale + np.log(smallest))[()], lam[best[..., 0]], J
+    smallest = r0_share * envelope.remainder[line] + K_share * envelope.slope[line]
+    scale = log_r0 - np.minimum(log_x, 0.0)
+    return (scale + np.log(smallest))[()], envelope.ratio[line], envelope.depth[line]
+
+
+class _Envelope(NamedTuple):
+    """Lines remainder + slope/x, lowest in turn as x = r0 sqrt(m)/K passes each corner."""
+
+    log_corners: Float[ndarray, " corners"]
+    ratio: Float[ndarray, " lines"]
+    depth: Float[ndarray, " lines"]
+    remainder: Float[ndarray, " lines"]
+    slope: Float[ndarray, " lines"]
+
+
+@lru_cache(maxsize=1)
+def _chaining_envelope() -> _Envelope:
+    """Lower envelope over every chaining ratio and every depth down to scales of e^-690."""
+    depths = np.floor(690 / -np.log(CHAINING_RATIOS)).astype(int)
+    ratio = np.repeat(CHAINING_RATIOS, depths)
+    depth = np.concatenate([np.arange(1.0, last + 1) for last in depths])
+    remainder = np.exp(np.log(ratio) * depth)
+    slope = np.sqrt(2) * (1 + 1 / ratio) * (1 + (depth - 1) * np.sqrt(1 + ratio**2))
+    order = np.lexsort((remainder, slope))
+    lowest = np.minimum.accumulate(remainder[order])
+    order = order[np.append(True, lowest[1:] < lowest[:-1])]
+    hull: list[int] = []
+    corners: list[float] = []  # corners[i]: the x at which line hull[i + 1] takes over from hull[i]
+    for line in order:
+        corner = 0.0
+        while hull:
+            gain = remainder[hull[-1]] - remainder[line]
+            corner = (slope[line] - slope[hull[-1]]) / gain
+            if not corners or corner > corners[-1]:
+                break
+            hull.pop()
+            corners.pop()
+        if hull:
+            corners.append(corner)
+        hull.append(line)
+    return _Envelope(np.log(corners), ratio[hull], depth[hull], remainder[hull], slope[hull])
 
 
 def best_log_radius(objective: Callable[[Real], Real], low: float, high: float) -> Real:
     """Logarithm of a radius that nearly minimises `objective` between e^low and e^high.
 
-    Every radius gives a valid bound, so the search need not be exact: a coarse grid, then two
+    Every radius gives a valid bound, so the search need not be exact: a coarse grid, then three
     refinements around its best point, elementwise over whatever shape `objective` returns.
     """
     spacing = (high - low) / 12
     centre: Real = low
     smallest: Real = np.asarray(objective(low))
-    for offsets in (np.arange(1, 13), np.arange(-2, 3) / 3, np.arange(-2, 3) / 9):
+    around = np.array([-2, -1, 1, 2])
+    for offsets in (np.arange(2, 13, 2), np.array([-1, 1]), around / 3, around / 9):
         start = centre
         for offset in offsets:
-            candidate = np.minimum(start + offset * spacing, high)
+            candidate = np.clip(start + offset * spacing, low, high)
             value = objective(candidate)
             better = value < smallest
             centre = np.where(better, candidate, centre)

@@ -18,14 +18,14 @@ from bounds.capacity import (
     Block,
     add_capacity,
     add_counts,
-    entropy,
     entropy_formula,
+    entropy_of_radius,
     parameter_blocks,
 )
 from bounds.concentration import hoeffding_slack, log_xi
 from bounds.covering import best_log_radius, log_chained, log_dudley
 from bounds.derivation import Derivation
-from bounds.lipschitz import add_lipschitz, assumptions
+from bounds.lipschitz import LogLipschitz, add_lipschitz, assumptions
 from bounds.losses import Loss
 from bounds.result import Bound, Source
 from bounds.ssm import SelectiveSSMClass
@@ -44,13 +44,14 @@ def rademacher_upper(ssm: SelectiveSSMClass, *, m: Real, T: Real) -> Bound:
     checks.count(m=m, T=T)
     derive = Derivation(ssm.inputs(T=T, m=m))
     blocks = parameter_blocks(ssm)
-    log_L = add_lipschitz(derive, ssm, T)
+    lipschitz = add_lipschitz(derive, ssm, T)
+    log_b, log_L = lipschitz.log_range, lipschitz.constants
     log_C = add_capacity(derive, blocks, log_L)
-    best = _add_entropy_integral(derive, log_C, "C_F", log_L["b"], "b", m, "raw")
+    best = _add_entropy_integral(derive, log_C, "C_F", log_b, "b", m, "raw")
     formula = "R_raw"
     if ssm.outputs == 1:
         add_counts(derive, blocks)
-        best = np.minimum(best, _add_hybrid(derive, ssm, blocks, log_L, m))
+        best = np.minimum(best, _add_hybrid(derive, ssm, blocks, lipschitz, m))
         formula = "Min(R_raw, R_hybrid)"
     derive("R", best, formula, "Rademacher complexity, upper bound", log=True)
     return derive.bound("Rad(F) <= R", Source("seqtheory", "theorems D5, D7b"), *assumptions(ssm))
@@ -125,7 +126,8 @@ def add_gap(
     """Extend `derive` by the three gap bounds and their minimum."""
     c_l, l_l = loss.range, loss.lipschitz
     blocks = parameter_blocks(ssm)
-    log_L = add_lipschitz(derive, ssm, T)
+    lipschitz = add_lipschitz(derive, ssm, T)
+    log_b, log_L = lipschitz.log_range, lipschitz.constants
     log_C = add_capacity(derive, blocks, log_L)
     price = derive(
         "price", np.log(1 / np.asarray(delta)) + union_cost, "log(1/delta) + union_cost",
@@ -145,13 +147,13 @@ def add_gap(
     norm = _add_entropy_integral(derive, np.log(l_l) + log_C, "K_loss", log_centre, "r0", m, "loss")
     formula = "R_loss"
     if ssm.outputs == 1:
-        raw = _add_entropy_integral(derive, log_C, "C_F", log_L["b"], "b", m, "raw")
+        raw = _add_entropy_integral(derive, log_C, "C_F", log_b, "b", m, "raw")
         norm = np.minimum(norm, np.log(l_l) + raw)
         formula = "Min(R_loss, l_l*R_raw)"
     gaps = [add_rademacher_gap("norm", norm, formula, "norm-based bound on the gap")]
     add_counts(derive, blocks)
     if ssm.outputs == 1:
-        hybrid = np.log(l_l) + _add_hybrid(derive, ssm, blocks, log_L, m)
+        hybrid = np.log(l_l) + _add_hybrid(derive, ssm, blocks, lipschitz, m)
         gaps.append(add_rademacher_gap("hybrid", hybrid, "l_l*R_hybrid", "hybrid bound on the gap"))
     gaps.append(_add_parameter_gap(derive, blocks, log_L, m, loss, price))
     names = ["gap_norm", *(["gap_hybrid"] if ssm.outputs == 1 else []), "gap_parameter"]
@@ -189,24 +191,27 @@ def _add_hybrid(
     derive: Derivation,
     ssm: SelectiveSSMClass,
     blocks: tuple[Block, ...],
-    log_L: dict[str, Real],
+    lipschitz: LogLipschitz,
     m: Real,
 ) -> Real:
     r"""Rad <= radius + sqrt(N) b F / sqrt(m) + b sqrt(2 ln N_{A,q,p} / m), in units of b."""
     nonlinear = tuple(block for block in blocks if block.name in ("A", "q", "p", "E"))
     spread = np.minimum(ssm.F_B / ssm.B_B, ssm.F_C / ssm.B_C)
     linear = np.sqrt(np.asarray(ssm.N, dtype=float)) * spread / np.sqrt(m)
+    log_cover = entropy_of_radius(nonlinear, lipschitz.ratio)
 
     def objective(log_fraction: Real) -> Real:
-        log_N = entropy(nonlinear, log_L, log_fraction + log_L["b"])
+        log_N = log_cover(log_fraction)
         return np.exp(log_fraction) + np.sqrt(2 * log_N / m)
 
     log_fraction = best_log_radius(objective, -_SEARCH_DEPTH, 0.0)
-    derive("radius_hybrid", log_fraction + log_L["b"], "", "covering radius", log=True)
+    derive("fraction_hybrid", log_fraction, "", "covering radius, as a fraction of b", log=True)
+    log_radius = lipschitz.log_range + log_fraction
+    derive("radius_hybrid", log_radius, "fraction_hybrid*b", "covering radius", log=True)
     formula = entropy_formula(nonlinear, "radius_hybrid")
-    log_N = entropy(nonlinear, log_L, log_fraction + log_L["b"])
+    log_N = log_cover(log_fraction)
     derive("ln_N_hybrid", log_N, formula, "log covering number of decay and steps")
-    total = log_L["b"] + np.log(objective(log_fraction) + linear)
+    total = lipschitz.log_range + np.log(objective(log_fraction) + linear)
     return derive(
         "R_hybrid", total,
         "radius_hybrid + b*sqrt(N)*Min(F_B/B_B, F_C/B_C)/sqrt(m) + b*sqrt(2*ln_N_hybrid/m)",
@@ -223,16 +228,18 @@ def _add_parameter_gap(
     price: Real,
 ) -> Real:
     """Union bound over a cover: 2 l radius + c sqrt((ln N + price) / (2m))."""
+    log_cover = entropy_of_radius(blocks, log_L)
 
     def objective(log_radius: Real) -> Real:
-        log_N = entropy(blocks, log_L, log_radius)
-        deviation = loss.range * np.sqrt((log_N + price) / (2 * np.asarray(m, dtype=float)))
+        deviation = loss.range * np.sqrt(
+            (log_cover(log_radius) + price) / (2 * np.asarray(m, dtype=float))
+        )
         return 2 * loss.lipschitz * np.exp(log_radius) + deviation
 
     largest = np.log(loss.range / (2 * loss.lipschitz))
     log_radius = best_log_radius(objective, largest - _SEARCH_DEPTH, largest)
     derive("radius", log_radius, "", "covering radius", log=True)
-    log_N = entropy(blocks, log_L, log_radius)
+    log_N = log_cover(log_radius)
     derive("ln_N", log_N, entropy_formula(blocks, "radius"), "log covering number")
     gap = np.minimum(loss.range, objective(log_radius))
     formula = "Min(c_l, 2*l_l*radius + c_l*sqrt((ln_N + price)/(2*m)))"

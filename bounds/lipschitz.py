@@ -6,13 +6,15 @@ Every function takes a `SelectiveSSMClass` and a sequence length `T`; the privat
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from bounds import checks
 from bounds.derivation import Derivation
 from bounds.result import Bound, Source
 from bounds.ssm import SelectiveSSMClass
-from bounds.stability import Real, log_G1, log_G2, log_H, softplus
+from bounds.stability import Real, log_G1, log_G2, log_H, log_mean_index, softplus
 
 SOURCE = Source("seqtheory", "theorem D2")
 _G1 = "D*S1(s_A*D, T)"
@@ -24,6 +26,23 @@ _H = (
     "Piecewise((Min(D/E + T*D/E + s_A*G2, Max(Abs(a_lo), s_A)*G2), s_A >= 0),"
     " (Min(D/E + I(s_A, T*D), Max(Abs(a_lo), -s_A)*G2), True))"
 )
+
+
+@dataclass(frozen=True)
+class LogLipschitz:
+    """Logarithms of the Lipschitz constants, relative to the output range.
+
+    Constants and range share a factor that overflows for growing models; their ratios do not.
+    """
+
+    log_range: Real
+    ratio: dict[str, Real]
+    """ln(L_i / b) for the blocks w, B, C, A, q, p and the input u."""
+
+    @property
+    def constants(self) -> dict[str, Real]:
+        """Logarithm of each constant, ln L_i."""
+        return {block: self.log_range + ratio for block, ratio in self.ratio.items()}
 
 
 def output_range(ssm: SelectiveSSMClass, *, T: Real) -> Bound:
@@ -94,7 +113,7 @@ def add_range(derive: Derivation, ssm: SelectiveSSMClass, T: Real) -> dict[str, 
     D, D_min = _add_steps(derive, ssm)
     log_Pi = np.log(ssm.B_w) + np.log(ssm.B_C) + np.log(ssm.B_B) + 3 * np.log(ssm.B_u)
     derive("Pi", log_Pi, "B_w*B_C*B_B*B_u**3", "product of the weight and input norms", log=True)
-    G1 = log_G1(ssm.s_A, D, T)
+    G1 = one_G1 = log_G1(ssm.s_A, D, T)
     derive("G1", G1, _G1, "effective memory of one step sequence (time)", log=True)
     if np.any(np.greater(ssm.n_steps, 1)):
         G1 = _over_sequences(ssm, G1, np.log(T) + np.log(D))
@@ -106,21 +125,59 @@ def add_range(derive: Derivation, ssm: SelectiveSSMClass, T: Real) -> dict[str, 
     derive("state", state, f"B_B*B_u**2*{_last(ssm)}", "norm of the state", log=True)
     b = log_Pi + G1
     derive("b", b, f"Pi*{_last(ssm)}", "output range", log=True)
-    return {"D": D, "D_min": D_min, "Pi": log_Pi, "G1": G1, "b": b}
+    return {"D": D, "D_min": D_min, "one_G1": one_G1, "G1": G1, "b": b}
 
 
-def add_lipschitz(derive: Derivation, ssm: SelectiveSSMClass, T: Real) -> dict[str, Real]:
-    """Extend `derive` by all Lipschitz constants; returns their logarithms and that of `b`."""
+def add_lipschitz(derive: Derivation, ssm: SelectiveSSMClass, T: Real) -> LogLipschitz:
+    """Extend `derive` by all Lipschitz constants."""
     ranges = add_range(derive, ssm, T)
-    D, D_min, log_Pi, G1 = (ranges[name] for name in ("D", "D_min", "Pi", "G1"))
+    b = ranges["b"]
+    G2_ratio, H_ratio = _add_sensitivities(derive, ssm, T, ranges)
+    G2, H = _name(ssm, "G2"), _name(ssm, "H") if ssm.state_matrix == "diagonal" else "H"
+    ratio: dict[str, Real] = {}
+
+    def add(block: str, log_ratio: Real, formula: str, meaning: str) -> None:
+        ratio[block] = log_ratio
+        derive(f"L_{block}", b + log_ratio, formula, f"Lipschitz constant in {meaning}", log=True)
+
     last_G1 = _last(ssm)
-    G2 = log_G2(ssm.s_A, D, D_min, T)
+    add("w", -np.log(ssm.B_w), f"B_C*B_B*B_u**3*{last_G1}", "the readout w")
+    add("B", -np.log(ssm.B_B), f"B_w*B_C*B_u**3*{last_G1}", "W_B")
+    add("C", -np.log(ssm.B_C), f"B_w*B_B*B_u**3*{last_G1}", "W_C")
+    square = "K_A**2*" if ssm.state_matrix == "transient" else ""
+    add("A", G2_ratio, f"{square}Pi*{G2}", "the state matrix A")
+    step = np.logaddexp(0.0, H_ratio)
+    add("p", step, f"Pi*({last_G1} + {H})", "the step bias p")
+    add("q", np.log(ssm.B_u) + step, "B_u*L_p", "the step projection q")
+    with np.errstate(divide="ignore"):
+        through_steps = np.log(ssm.B_q) + step
+    direct = np.log(3) - np.log(ssm.B_u)
+    add("u", np.logaddexp(direct, through_steps), f"3*Pi*{last_G1}/B_u + B_q*L_p", "the input")
+    return LogLipschitz(b, ratio)
+
+
+def _add_sensitivities(
+    derive: Derivation, ssm: SelectiveSSMClass, T: Real, ranges: dict[str, Real]
+) -> tuple[Real, Real]:
+    r"""Add the sums G2 and H; returns $\ln(L_A/b)$ and $\ln(H/G_1)$.
+
+    For $s_A > 0$ the sums are of order $e^{s_A T D}$ and their logarithms of order $T$, so that
+    subtracting these would lose the digits that covering numbers depend on.
+    """
+    s_A, D, D_min = ssm.s_A, ranges["D"], ranges["D_min"]
+    one_G1, G1, K = ranges["one_G1"], ranges["G1"], np.log(ssm.transient_constant)
+    G2 = log_G2(s_A, D, D_min, T)
     derive("G2", G2, _G2, "time-weighted memory of one step sequence (time^2)", log=True)
-    several = np.any(np.greater(ssm.n_steps, 1))
+    growing = np.log(D) + log_mean_index(np.maximum(s_A, 0) * D, T)
     if ssm.state_matrix == "diagonal":
-        H = log_H(ssm.s_A, D, D_min, ssm.a_lo, T)
+        H = log_H(s_A, D, D_min, ssm.a_lo, T)
         derive("H", H, _H, "sensitivity of one sequence's decay to its steps (time)", log=True)
-    if several:
+        with np.errstate(divide="ignore"):
+            flat = np.log(D / np.e) + np.log1p(T) - one_G1
+            envelope = np.logaddexp(flat, np.log(np.maximum(s_A, 0)) + growing)
+            extreme = np.log(np.maximum(np.abs(ssm.a_lo), np.abs(s_A))) + growing
+        growing_H = np.minimum(envelope, extreme)
+    if np.any(np.greater(ssm.n_steps, 1)):
         with np.errstate(divide="ignore"):
             G2_flat = 2 * np.log(D) + np.log(T) + np.log(np.subtract(T, 1)) - np.log(2)
         G2 = _over_sequences(ssm, G2, G2_flat)
@@ -128,37 +185,18 @@ def add_lipschitz(derive: Derivation, ssm: SelectiveSSMClass, T: Real) -> dict[s
         derive("G2_all", G2, formula, "G2 over all sequences", log=True)
         if ssm.state_matrix == "diagonal":
             H = _over_sequences(ssm, H, np.log(T) + np.log(D) - 1)
-            formula = _all_sequences("H", "T*D/E")
-            derive("H_all", H, formula, "H over all sequences", log=True)
-    name_G2, name_H = _name(ssm, "G2"), _name(ssm, "H")
-    log_K = np.log(ssm.transient_constant)
-    if ssm.state_matrix != "diagonal":
-        with np.errstate(divide="ignore"):
-            H = np.log(ssm.B_A) + log_K + G2
-        K = "K_A*" if ssm.state_matrix == "transient" else ""
-        derive("H", H, f"{K}B_A*{name_G2}", "sensitivity of the decay to the steps", log=True)
-        name_H = "H"
-    u3 = 3 * np.log(ssm.B_u)
-    w, B, C = np.log(ssm.B_w), np.log(ssm.B_B), np.log(ssm.B_C)
-    log_L: dict[str, Real] = {}
-
-    def add(block: str, value: Real, formula: str, meaning: str) -> None:
-        log_L[block] = derive(f"L_{block}", value, formula, meaning, log=True)
-
-    add("w", C + B + u3 + G1, f"B_C*B_B*B_u**3*{last_G1}", "Lipschitz constant in the readout")
-    add("B", w + C + u3 + G1, f"B_w*B_C*B_u**3*{last_G1}", "Lipschitz constant in W_B")
-    add("C", w + B + u3 + G1, f"B_w*B_B*B_u**3*{last_G1}", "Lipschitz constant in W_C")
-    square = "K_A**2*" if ssm.state_matrix == "transient" else ""
-    add("A", log_Pi + 2 * log_K + G2, f"{square}Pi*{name_G2}", "Lipschitz constant in A")
-    step = log_Pi + np.logaddexp(G1, H)
-    add("p", step, f"Pi*({last_G1} + {name_H})", "Lipschitz constant in the step bias p")
-    add("q", np.log(ssm.B_u) + step, "B_u*L_p", "Lipschitz constant in the step projection q")
+            derive("H_all", H, _all_sequences("H", "T*D/E"), "H over all sequences", log=True)
+    stable = np.less(s_A, 0)
+    # Pi G2 K^2 over Pi G1 K; G1 has its factor K already.
+    G2_ratio = np.where(stable, G2 - G1 + 2 * K, growing + K)
+    if ssm.state_matrix == "diagonal":
+        return G2_ratio[()], np.where(stable, H - G1, growing_H)[()]
     with np.errstate(divide="ignore"):
-        direct = log_Pi + np.log(3) + G1 - np.log(ssm.B_u)
-        through_steps = np.log(ssm.B_q) + step
-    formula = f"3*Pi*{last_G1}/B_u + B_q*L_p"
-    add("u", np.logaddexp(direct, through_steps), formula, "Lipschitz constant in the input")
-    return {**log_L, "b": ranges["b"]}
+        log_B_A = np.log(ssm.B_A)
+    factor = "K_A*" if ssm.state_matrix == "transient" else ""
+    formula = f"{factor}B_A*{_name(ssm, 'G2')}"
+    derive("H", log_B_A + K + G2, formula, "sensitivity of the decay to the steps", log=True)
+    return G2_ratio[()], log_B_A + np.where(stable, G2 + K - G1, growing)[()]
 
 
 def _add_steps(derive: Derivation, ssm: SelectiveSSMClass) -> tuple[Real, Real]:

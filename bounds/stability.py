@@ -74,12 +74,12 @@ def log_S1(rate: Real, T: Real) -> Real:
     return np.where(size * T < 1e-9, flat, closed)[()]
 
 
-def log_S2(rate: Real, T: Real) -> Real:
-    r"""$\ln S_2$ with $S_2 = \sum_{t<T} t e^{\lambda t}$; $-\infty$ at $T = 1$.
+def log_mean_index(rate: Real, T: Real) -> Real:
+    r"""$\ln(S_2/S_1)$: mean of $t < T$ under weights $e^{\lambda t}$; $-\infty$ at $T = 1$.
 
     The rational closed form cancels twice near $\lambda = 0$; instead
-    $S_2 = S_1 (T k(\lambda T) - k(\lambda))$, $k(x) = 1/(1-e^{-x}) - 1/x$, where the $1/x$ parts
-    cancel exactly and are left out for $|\lambda| > 1$.
+    $S_2/S_1 = T k(\lambda T) - k(\lambda)$, $k(x) = 1/(1-e^{-x}) - 1/x$, where the $1/x$ parts
+    cancel exactly and are left out for $|\lambda| > 1$. Unlike the sums, the ratio never overflows.
     """
     checks.numeric(rate=rate)
     checks.count(T=T)
@@ -89,7 +89,12 @@ def log_S2(rate: Real, T: Real) -> Real:
         decaying = 1 / np.expm1(-rate) - T / np.expm1(-rate * T)
         growing = T / -np.expm1(-rate * T) - 1 / -np.expm1(-rate)
         mean_index = np.where(rate < -1, decaying, np.where(rate > 1, growing, near))
-        return (log_S1(rate, T) + np.log(np.maximum(mean_index, 0)))[()]
+        return np.log(np.maximum(mean_index, 0))[()]
+
+
+def log_S2(rate: Real, T: Real) -> Real:
+    r"""$\ln S_2$ with $S_2 = \sum_{t<T} t e^{\lambda t}$; $-\infty$ at $T = 1$."""
+    return log_S1(rate, T) + log_mean_index(rate, T)
 
 
 def _k(x: Real) -> Real:

@@ -1,0 +1,31 @@
+"""The studies, by name. One file per study; `load` imports only the one that is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from experiments.study import Study
+
+STUDIES: dict[str, str] = {
+    "output-range": "experiments.studies.output_range:OutputRange",
+    "lipschitz-constants": "experiments.studies.lipschitz_constants:LipschitzConstants",
+    "rademacher-sandwich": "experiments.studies.rademacher_sandwich:RademacherSandwich",
+    "length-dependence": "experiments.studies.length_dependence:LengthDependence",
+    "length-scale": "experiments.studies.length_scale:LengthScale",
+    "stability-map": "experiments.studies.stability_map:StabilityMap",
+    "sample-size": "experiments.studies.sample_size:SampleSize",
+    "gap-holds": "experiments.studies.gap_holds:GapHolds",
+    "published-errata": "experiments.studies.published_errata:PublishedErrata",
+    "audited-numbers": "experiments.studies.audited_numbers:AuditedNumbers",
+}
+"""Name of a study -> "module:Class". Text rather than classes, so that running a numpy study (and
+starting each of its workers) does not import the frameworks the other studies need."""
+
+
+def load(name: str) -> type[Study]:
+    """The study class called `name`; ValueError lists the names there are."""
+    if name not in STUDIES:
+        known = ", ".join(STUDIES) or "none yet"
+        raise ValueError(f"unknown study {name!r}; the studies are: {known}")
+    module, _, attribute = STUDIES[name].partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,1 @@
+"""Paper-style figures from the result store; never trains, never measures."""

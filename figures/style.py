@@ -1,0 +1,75 @@
+"""One look for every figure: venue sizes, colours by meaning, provenance in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+from tueplots import bundles
+
+FULL_WIDTH = 5.5
+"""Text width of a single-column venue (NeurIPS, ICLR) in inches."""
+
+# Okabe and Ito: distinct under every common form of colour blindness.
+COLORS = {
+    "upper": "#0072B2",
+    "lower": "#009E73",
+    "published": "#D55E00",
+    "measured": "#000000",
+    "norm": "#0072B2",
+    "hybrid": "#CC79A7",
+    "parameter": "#E69F00",
+    "selective SSM": "#0072B2",
+    "LTI SSM": "#56B4E9",
+    "RNN": "#CC79A7",
+    "linear attention": "#E69F00",
+    "softmax attention": "#D55E00",
+}
+BLOCKS = ("#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00", "#CC79A7")
+"""Colours of parts that are stacked."""
+
+
+@contextmanager
+def paper() -> Iterator[None]:
+    """Settings of a paper figure: Times-like text, thin lines, no top and right axis."""
+    settings = bundles.neurips2024(usetex=False) | {
+        "font.serif": ["STIXGeneral"],
+        "mathtext.fontset": "stix",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.6,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "lines.linewidth": 1.3,
+        "lines.markersize": 3.5,
+        "legend.frameon": False,
+        "legend.handlelength": 1.6,
+        "axes.titlesize": 8,
+        "axes.labelsize": 8,
+        "savefig.dpi": 220,
+        "savefig.bbox": None,
+        "pdf.fonttype": 42,
+    }
+    with plt.rc_context(settings):
+        yield
+
+
+def save(
+    figure: Figure, folder: Path, name: str, provenance: Mapping[str, Any]
+) -> tuple[Path, Path]:
+    """Write `name` as PNG and PDF with the provenance in the metadata; closes the figure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    origin = ", ".join(f"{key}={value}" for key, value in provenance.items())
+    png, pdf = folder / f"{name}.png", folder / f"{name}.pdf"
+    figure.savefig(png, metadata={"Title": name, "Description": origin, "Software": "seqtheory"})
+    figure.savefig(pdf, metadata={"Title": name, "Subject": origin, "Creator": "seqtheory"})
+    plt.close(figure)
+    return png, pdf
