@@ -17,8 +17,6 @@ from typing import Annotated
 
 import tyro
 
-from experiments.checkpoint import CheckpointError
-
 
 @dataclass(frozen=True)
 class Options:
@@ -53,6 +51,7 @@ def main(argv: Sequence[str]) -> int:
     )
     from experiments.audit_report import audit_checkpoint
     from experiments.audit_text import show
+    from experiments.checkpoint import CheckpointError
 
     try:
         report = audit_checkpoint(

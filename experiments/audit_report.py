@@ -212,8 +212,9 @@ def _audit_core(core: Core, T: int, m: int, delta: float, margin: float) -> Bloc
     loss = ramp(margin) if core.structure["outputs"] == 1 else multiclass_margin(margin)
     frozen = {name: core.budgets[name] for name in core.frozen}
     observed = {name: value for name, value in core.budgets.items() if name not in frozen}
+    fields: dict[str, Any] = {**core.structure, **core.budgets}
     try:
-        trained = SelectiveSSMClass(**core.structure, **core.budgets, step_logits=core.step_logits)
+        trained = SelectiveSSMClass(**fields, step_logits=core.step_logits)
         # No step_logits here: with a learned embedding they would not leave the class convex.
         stratum = stratify(observed, beta=core.beta, **core.structure, **frozen)
     except ValueError as error:

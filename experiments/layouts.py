@@ -148,7 +148,7 @@ def embed(batch: ndarray, E: Float[ndarray, "V d"], checkpoint: Checkpoint) -> n
     return batch.astype(np.float64)
 
 
-def up(x: float) -> float:
+def up(x: float | np.floating) -> float:
     """A sum or norm rounded upwards past its own rounding error; never zero."""
     return max(float(x) * (1 + 1e-12), SMALLEST)
 

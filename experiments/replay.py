@@ -121,7 +121,10 @@ def _read_npz(path: Path) -> ndarray:
         named = [name for name in arrays.files if name in ("tokens", "inputs")] or arrays.files
         if len(named) != 1:
             raise CheckpointError(f"{path}: name the array of sequences `tokens` or `inputs`")
-        return arrays[named[0]]
+        array = arrays[named[0]]
+    if not isinstance(array, ndarray):  # an entry without the header of an array is bytes
+        raise CheckpointError(f"{path}: {named[0]} is not an array")
+    return array
 
 
 def _read_csv(path: Path) -> Sequences:

@@ -115,7 +115,10 @@ def command(study: type[Study], preset: str) -> str:
 
 
 def verdict_table(findings: Sequence[Finding]) -> rich.table.Table:
-    """The findings as a table for the terminal, one section per study."""
+    """The findings as a table for the terminal, one section per study.
+
+    The evidence is spelled out where a verdict is not the expected one; the report has it all.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -125,15 +128,17 @@ def verdict_table(findings: Sequence[Finding]) -> rich.table.Table:
         "unusable": "bold red",
         "undecided": "yellow",
     }
-    table = Table("claim", "verdict", "estimate", "evidence")
+    table = Table("claim", "verdict", "estimate [interval]")
     for study, group in _by_study(findings):
         table.add_section()
         table.add_row(Text(study.name, "bold"))
         for finding in group:
             # Text, not markup: the brackets of intervals are meant literally.
             outcome = Text(finding.outcome, colours.get(finding.standing, "dim"))
-            cells = (finding.claim.name, outcome, finding.estimate, finding.evidence)
-            table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
+            shown = finding.estimate
+            if finding.standing != "as expected":
+                shown = f"{shown}\n{finding.evidence}"
+            table.add_row(Text(finding.claim.name), outcome, Text(shown))
     return table
 
 

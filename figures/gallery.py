@@ -56,8 +56,8 @@ GALLERY: dict[str, Plate] = {
     "stability-map": Plate(
         "stability-map",
         "Capacity and gap bound over spectral abscissa and step size. White: the stability "
-        "threshold, and where the model forgets within 10 (solid), 100 (dashed) and 1000 steps "
-        "(dotted).",
+        "threshold, and where the largest step makes the model forget within 10, 100 and 1000 "
+        "steps.",
         selective_ssm.stability_map,
     ),
     "capacity-terms": Plate(
@@ -75,6 +75,19 @@ GALLERY: dict[str, Plate] = {
         "Rademacher complexity, by exact average over all sign vectors of the supremum over many "
         "models (points), between its upper and lower bound (lines).",
         selective_ssm.rademacher_sandwich,
+    ),
+    "architectures": Plate(
+        "architectures",
+        "Capacity against the sequence length with all norm budgets equal; the law of each row, "
+        "checked against its capacity function, is in the legend. The two modes must not be "
+        "compared with each other.",
+        selective_ssm.architectures,
+    ),
+    "errata": Plate(
+        "published-errata",
+        "Statements of the source paper that are wrong as printed, on random instances, beside "
+        "their corrections.",
+        selective_ssm.errata,
     ),
     "gap-holds": Plate(
         "gap-holds",

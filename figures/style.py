@@ -24,7 +24,7 @@ COLORS = {
     "lower": "#009E73",
     "published": "#D55E00",
     "measured": "#000000",
-    "norm": "#0072B2",
+    "norm": "#56B4E9",
     "hybrid": "#CC79A7",
     "parameter": "#E69F00",
     "selective SSM": "#0072B2",

@@ -15,6 +15,7 @@ STUDIES: dict[str, str] = {
     "stability-map": "experiments.studies.stability_map:StabilityMap",
     "sample-size": "experiments.studies.sample_size:SampleSize",
     "gap-holds": "experiments.studies.gap_holds:GapHolds",
+    "architectures": "experiments.studies.architectures:Architectures",
     "published-errata": "experiments.studies.published_errata:PublishedErrata",
     "audited-numbers": "experiments.studies.audited_numbers:AuditedNumbers",
 }

@@ -18,7 +18,7 @@ from experiments.claims import Claim
 from experiments.members import reference_class
 from experiments.study import Preset, Study
 
-_LENGTHS = tuple(sorted({round(10 ** (k / 4)) for k in range(25)}))
+_LENGTHS = tuple(sorted({round(10 ** (k / 8)) for k in range(49)}))
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class LengthDependence(Study):
     """Spectral abscissae (1/time)."""
     T: tuple[int, ...] = _LENGTHS
     """Sequence lengths (steps)."""
-    m: tuple[int, ...] = (10**9,)
+    m: tuple[int, ...] = (10**12,)
     """Sample sizes."""
 
     name = "length-dependence"
@@ -122,5 +122,6 @@ class LengthDependence(Study):
             limit = rademacher_upper(ssm, m=m, T=LARGEST_COUNT)
             measured["ln_C_F_limit"] = limit.term("C_F").stored
             capacity = published.capacity(ssm, T=T).terms[-1].stored
-            measured["ln_published"] = log_dudley(capacity, gap.term("b").stored, m)
+            range_ = gap.term("b").stored
+            measured["ln_published"] = min(log_dudley(capacity, range_, m), range_)
         return measured
