@@ -23,7 +23,7 @@ from bounds.capacity import (
     entropy_formula,
     parameter_blocks,
 )
-from bounds.covering import maurey_coefficient
+from bounds.covering import log_maurey_coefficient
 from bounds.derivation import Derivation
 from bounds.lipschitz import add_lipschitz, assumptions
 from bounds.result import Bound, Source
@@ -63,7 +63,7 @@ class Weight:
     def block(self) -> Block:
         """What the covers of this matrix need."""
         M, B, n = f"M_{self.name}", f"B_{self.name}", self.size
-        sparse = maurey_coefficient(self.M, self.entries)
+        sparse = log_maurey_coefficient(self.M, self.entries)
         formula = f"{M}**2*log(2*{n} + 1)"
         return Block(self.name, sparse, formula, self.entries, n, 2 * self.B, f"2*{B}")
 

@@ -141,6 +141,8 @@ def _xi(m: Any) -> Any:
 
 def _kl_inverse(q: Any, budget: Any) -> Any:
     def kl(p: Any) -> Any:
+        if p == 1 and q < 1:
+            return mp.inf
         first = q * mp.log(q / p) if q else 0
         return first + ((1 - q) * mp.log((1 - q) / (1 - p)) if q < 1 else 0)
 

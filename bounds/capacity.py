@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bounds import checks
-from bounds.covering import maurey_coefficient
+from bounds.covering import log_maurey_coefficient
 from bounds.derivation import Derivation
 from bounds.lipschitz import add_lipschitz, assumptions
 from bounds.result import Bound, Source
@@ -21,7 +21,7 @@ class Block:
     """One parameter block: what its covers need, as numbers and as formulas."""
 
     name: str
-    sparse: Real  # Maurey coefficient alpha: ln N <= alpha / radius^2
+    log_sparse: Real  # ln of the Maurey coefficient alpha: ln N <= alpha / radius^2
     sparse_formula: str
     count: Real  # number of parameters the volumetric cover pays for
     count_formula: str
@@ -38,7 +38,7 @@ def parameter_blocks(ssm: SelectiveSSMClass) -> tuple[Block, ...]:
 
     def ball(name: str, M: Real, n: Real, n_formula: str, diameter: Real, formula: str) -> Block:
         sparse = f"M_{name}**2*log(2*{n_formula} + 1)"
-        return Block(name, maurey_coefficient(M, n), sparse, n, n_formula, diameter, formula)
+        return Block(name, log_maurey_coefficient(M, n), sparse, n, n_formula, diameter, formula)
 
     if ssm.state_matrix == "diagonal":
         n_formula = "d*N" if ssm.heads is None else "n_steps"
@@ -49,7 +49,7 @@ def parameter_blocks(ssm: SelectiveSSMClass) -> tuple[Block, ...]:
     if ssm.state_matrix == "transient":
         # Matrices with bounded transients do not form a convex set: centres cannot be projected
         # onto it, and moving each to a member of the class doubles the radius.
-        A = replace(A, sparse=4 * A.sparse, sparse_formula=f"4*{A.sparse_formula}")
+        A = replace(A, log_sparse=np.log(4) + A.log_sparse, sparse_formula=f"4*{A.sparse_formula}")
     q = ball("q", ssm.M_q, n_q, "n_steps*d", 2 * ssm.B_q, "2*B_q")
     if ssm.step_rank is not None:
         # Matrices of rank r within Frobenius radius R: (9R/radius)^{r(rows + columns + 1)}
@@ -61,7 +61,8 @@ def parameter_blocks(ssm: SelectiveSSMClass) -> tuple[Block, ...]:
             diameter=9 * np.sqrt(ssm.n_steps) * ssm.B_q,
             diameter_formula="9*sqrt(n_steps)*B_q",
         )
-    sparse_p = n_p * np.square(half) * np.log(3.0)
+    with np.errstate(divide="ignore"):
+        sparse_p = np.log(n_p) + 2 * np.log(half) + np.log(np.log(3.0))
     formula_p = "n_steps*((p_hi - p_lo)/2)**2*log(3)"
     blocks = (
         ball("w", ssm.M_w, n_w, "outputs*d", 2 * ssm.B_w, "2*B_w"),
@@ -107,8 +108,7 @@ def covering_number(ssm: SelectiveSSMClass, *, T: Real, radius: float, cover: st
 def add_capacity(derive: Derivation, blocks: tuple[Block, ...], log_L: dict[str, Real]) -> Real:
     parts, formulas = [], []
     for block in blocks:
-        with np.errstate(divide="ignore"):
-            part = np.log(block.sparse) / 3 + 2 / 3 * log_L[_lipschitz_name(block)]
+        part = block.log_sparse / 3 + 2 / 3 * log_L[_lipschitz_name(block)]
         formula = f"({block.sparse_formula})**(1/3)*L_{_lipschitz_name(block)}**(2/3)"
         derive(f"gamma_{block.name}", part, formula, f"share of {block.name} in gamma", log=True)
         parts.append(part)
@@ -152,12 +152,10 @@ def entropy_of_radius(blocks: tuple[Block, ...], log_L: dict[str, Real]) -> Call
         log_N: Real = 0.0
         for block, log_ratio in zip(blocks, log_ratios, strict=True):
             t = log_ratio - log_radius
-            if block.box:
-                # Whole numbers of cells, as long as doubles can tell them apart.
-                cells = np.ceil(np.exp(np.minimum(np.maximum(t, 0.0), 36.0)))
-                log_N = log_N + block.count * np.maximum(np.log(cells), t)
-            else:
-                log_N = log_N + block.count * (np.maximum(t, 0.0) + np.log1p(np.exp(-np.abs(t))))
+            # Beyond 36 neither the 1 in 1 + e^t nor a ceiling shows in double precision.
+            ratio = np.exp(np.minimum(t, 36.0))
+            cost = np.log(np.maximum(np.ceil(ratio), 1.0)) if block.box else np.log1p(ratio)
+            log_N = log_N + block.count * np.maximum(cost, t)
         return log_N
 
     return log_cover

@@ -28,6 +28,7 @@ from bounds.result import Bound, Source
 from bounds.ssm import SelectiveSSMClass
 
 LENGTHS = tuple(10**k for k in range(4, 9))
+Mode = Literal["norm", "parameter"]
 _HONARPISHEH = "honarpisheh2025generalization"
 
 
@@ -50,7 +51,7 @@ class Row:
 
     architecture: str
     case: str
-    mode: Literal["norm", "parameter"]
+    mode: Mode
     T_law: str
     d_law: str
     source: Source
@@ -101,15 +102,17 @@ def _derived(d: int, N: int, M: float) -> tuple[Row, ...]:
         return partial(network, B_A=B_A, M_A=M * B_A, **more)
 
     def ssm(s_A: float, mode: str = "norm") -> Callable[..., Bound]:
-        budgets = dict(M_w=M, M_B=M, M_C=M, M_q=M, M_A=None if s_A < 0 else M)
-        members = SelectiveSSMClass(d=d, N=N, s_A=s_A, a_lo=-1, p_lo=-1, p_hi=0, **budgets)
+        members = SelectiveSSMClass(
+            d=d, N=N, s_A=s_A, a_lo=-1, p_lo=-1, p_hi=0,
+            M_w=M, M_B=M, M_C=M, M_q=M, M_A=None if s_A < 0 else M,
+        )  # fmt: skip
         return partial(selective_ssm, members, mode=mode)
 
     lti = linear_time_invariant
     notes = partial(Source, "seqtheory")
     logs, section = "ln d at fixed M", notes("section 5")
     decay = "d, through M_A >= N d |s_A|"
-    rows: list[tuple[str, str, str, str, str, Callable[..., Bound]]] = [
+    rows: list[tuple[str, str, Mode, str, str, Callable[..., Bound]]] = [
         ("linear attention", "sum", "norm", "T", logs, attention),
         ("linear attention", "mean", "norm", "1", logs, partial(attention, averaged=True)),
         ("linear attention", "sum", "parameter", "polylog T", "sqrt(d)",

@@ -23,24 +23,24 @@ SCALE_BITS = 8
 """Bits spent on the scale of each tensor."""
 _STEPS_PER_OCTAVE, _UNIT_CODE = 8, 128
 _LARGEST_BITS = 16
-_ALL_OF_IT = 100.0
-"""A budget of so many nats allows every risk up to 1 - e^-100, which is 1 to every digit shown."""
+_VACUOUS = 60
+"""Where kl(q||p) may reach 60 (1 - q), the risk may reach 1 - e^-60 (1 - q); stated as 1."""
 
 
 def encode(tensor: Float[ndarray, ...], *, bits: int) -> Bool[ndarray, " length"]:
     r"""The message, exactly $n\,b + 8$ bits long, that `decode` turns into the quantised tensor.
 
     The scale is the smallest $2^{(c-128)/8}$, $1 \le c \le 255$, that covers the largest absolute
-    entry (larger entries saturate); each entry is rounded to one of $2^b$ equally spaced levels
-    between minus and plus that scale. A tensor of zeros has scale code 0. Nothing but the shape and
-    `bits` is shared with the decoder.
+    entry up to rounding (larger entries saturate); each entry is rounded to one of $2^b$ equally
+    spaced levels between minus and plus that scale. A tensor of zeros has scale code 0. Nothing
+    but the shape and `bits` is shared with the decoder.
     """
     _check_bits(bits)
     checks.numeric(tensor=tensor)
     largest = float(np.abs(tensor).max())
     code = 0
     if largest > 0:
-        code = _UNIT_CODE + math.ceil(_STEPS_PER_OCTAVE * math.log2(largest))
+        code = _UNIT_CODE + math.ceil(_STEPS_PER_OCTAVE * math.log2(largest) - 1e-9)
         code = min(max(code, 1), 2**SCALE_BITS - 1)
     levels = 2**bits - 1
     unit = np.clip(np.ravel(tensor) / _scale(code), -1, 1) if code else np.zeros(tensor.size)
@@ -101,9 +101,9 @@ def occam_bound(
         "ln_H", length * math.log(2) + math.log(widths_tried),
         "length*log(2) + log(widths_tried)", "log number of models",
     )  # fmt: skip
-    price = (ln_H + math.log(1 / delta)) / m
+    price = float((ln_H + math.log(1 / delta)) / m)
     derive("price", price, "(ln_H + log(1/delta))/m", "nats per sample")
-    _add_risk(derive, train_error, "train_error", price)
+    _add_largest(derive, "risk", "risk, at most", train_error, "train_error", price, "price")
     return derive.bound(
         "with probability 1 - delta, the risk of the quantised model is at most risk",
         Source("seqtheory", "section 7.7"),
@@ -184,14 +184,14 @@ def pac_bayes_bound(
     )  # fmt: skip
     draw_price = math.log(1 / draw_delta) / draws
     derive("draw_price", draw_price, "log(1/draw_delta)/draws", "nats per draw of the weights")
-    gibbs = derive(
-        "gibbs_error", kl_inverse(sampled_error, min(draw_price, _ALL_OF_IT)),
-        "kl_inverse(sampled_error, Min(draw_price, 100))", "Gibbs training error, at most",
+    gibbs = _add_largest(
+        derive, "gibbs_error", "Gibbs training error, at most",
+        sampled_error, "sampled_error", draw_price, "draw_price",
     )  # fmt: skip
     price = (kl + math.log(priors_tried) + math.log(2 * math.sqrt(m) / delta)) / m
     formula = "(kl + log(priors_tried) + log(2*sqrt(m)/delta))/m"
     derive("price", price, formula, "nats per sample")
-    _add_risk(derive, gibbs, "gibbs_error", price)
+    _add_largest(derive, "risk", "risk, at most", gibbs, "gibbs_error", price, "price")
     return derive.bound(
         "with probability 1 - delta - draw_delta, the Gibbs risk is at most risk",
         Source("maurer2004note", "Theorem 5"),
@@ -200,9 +200,17 @@ def pac_bayes_bound(
     )
 
 
-def _add_risk(derive: Derivation, error: float, formula: str, price: float) -> None:
-    risk = kl_inverse(error, min(price, _ALL_OF_IT))
-    derive("risk", risk, f"kl_inverse({formula}, Min(price, 100))", "risk, at most")
+def _add_largest(
+    derive: Derivation, name: str, meaning: str, q: float, q_name: str, budget: float, price: str
+) -> float:
+    """The largest mean that a sample mean of `q` leaves possible at this budget."""
+    largest = 1.0 if budget >= _VACUOUS * (1 - q) else kl_inverse(q, budget)
+    formula = (
+        f"Piecewise((1, {price} >= {_VACUOUS}*(1 - {q_name})),"
+        f" (kl_inverse({q_name}, {price}), True))"
+    )
+    derive(name, largest, formula, meaning)
+    return largest
 
 
 def _check_bits(bits: int) -> None:

@@ -11,6 +11,8 @@ from numpy import ndarray
 from bounds import checks
 from bounds.stability import Real
 
+_EPSILON = 2.0**-52
+
 SAFE_XI = math.sqrt(0.5)
 r"""$\xi_m \ge \sqrt{1/(2m)}$ for every `m` (Khinchine with Szarek's constant)."""
 
@@ -52,24 +54,46 @@ def kl_bernoulli(q: float, p: float) -> float:
     checks.fraction(q=q, p=p)
     if (p == 0 and q > 0) or (p == 1 and q < 1):
         return math.inf
-    first = q * math.log(q / p) if q > 0 else 0.0
+    if q > 2 * p:  # the quotient may overflow
+        first = q * (math.log(q) - math.log(p))
+    else:
+        first = q * math.log(q / p) if q > 0 else 0.0
     second = (1 - q) * (math.log1p(-q) - math.log1p(-p)) if q < 1 else 0.0
     return max(first + second, 0.0)
 
 
 def kl_inverse(q: float, budget: float) -> float:
-    r"""Largest `p` with $\mathrm{kl}(q\,\|\,p) \le$ `budget` (nats), rounded upwards."""
+    r"""Largest `p` with $\mathrm{kl}(q\,\|\,p) \le$ `budget` (nats), rounded upwards.
+
+    Bisection on $p - q$, in which the divergence keeps its relative accuracy however small it is.
+    """
     checks.fraction(q=q)
     checks.nonnegative(budget=budget)
     if q == 0:
-        return -math.expm1(-budget)
-    low, high = q, 1.0
-    while (middle := (low + high) / 2) not in (low, high):
-        if kl_bernoulli(q, middle) <= budget:
-            low = middle
-        else:
-            high = middle
-    return high
+        return min(1.0, -math.expm1(-budget) * (1 + 4 * _EPSILON))
+    low, high = 0.0, 1 - q
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if _kl(q, middle) <= budget else (low, middle)
+    return min(1.0, math.nextafter(q + high * (1 + 50 * _EPSILON), 2.0))
+
+
+def _kl(q: float, excess: float) -> float:
+    """Divergence kl(q || q + excess), excess >= 0: the linear parts of the logarithms cancel."""
+    if excess > q > 0:  # the quotient may overflow
+        first = excess - q * (math.log(q + excess) - math.log(q))
+    else:
+        first = q * _x_minus_log1p(excess / q) if q > 0 else excess
+    second = (1 - q) * _x_minus_log1p(-excess / (1 - q)) if q < 1 else -excess
+    return first + second
+
+
+def _x_minus_log1p(x: float) -> float:
+    """Difference x - ln(1 + x), which is x^2/2 near 0, by its series there; inf up to x = -1."""
+    if x <= -1:
+        return math.inf
+    if abs(x) > 0.1:
+        return x - math.log1p(x)
+    return x * x * sum((-x) ** k / (k + 2) for k in range(18))
 
 
 def sign_sums(m: int) -> Float[ndarray, " count"]:

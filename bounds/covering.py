@@ -22,21 +22,23 @@ CHAINING_RATIOS = np.arange(5, 91) / 100
 """Ratios between successive scales over which the chained entropy integral is minimised."""
 
 
-def maurey_coefficient(M: Real, n: Real) -> Real:
-    r"""$\alpha = M^2 \ln(2n+1)$, with which the $\ell_1$ ball has $\ln N \le \alpha/\epsilon^2$.
+def log_maurey_coefficient(M: Real, n: Real) -> Real:
+    r"""$\ln\alpha$ with $\alpha = M^2 \ln(2n+1)$.
 
-    For the ball of radius `M` in $R^n$, in the $\ell_2$ metric, for every $\epsilon > 0$ and any
-    sample: averages of $\lceil M^2/\epsilon^2 \rceil - 1$ of the points $\pm M e_i$ (Maurey).
+    The $\ell_1$ ball of radius `M` in $R^n$ has $\ln N \le \alpha/\epsilon^2$ in the $\ell_2$
+    metric, for every $\epsilon > 0$ and any sample: averages of $\lceil M^2/\epsilon^2 \rceil - 1$
+    of the points $\pm M e_i$ (Maurey).
     """
     checks.nonnegative(M=M)
     checks.count(n=n)
-    return np.square(M) * np.log(2 * np.asarray(n, dtype=float) + 1)
+    with np.errstate(divide="ignore"):
+        return 2 * np.log(M) + np.log(np.log(2 * np.asarray(n, dtype=float) + 1))
 
 
 def maurey_log_cover(*, M: Real, n: Real, radius: Real) -> Real:
     r"""$\ln N(\epsilon)$ of an $\ell_1$ ball: $\alpha/\epsilon^2$, and 0 from $\epsilon = M$ on."""
     checks.positive(radius=radius)
-    sparse = maurey_coefficient(M, n) / np.square(radius)
+    sparse = np.exp(log_maurey_coefficient(M, n) - 2 * np.log(radius))
     return np.where(np.greater_equal(radius, M), 0.0, sparse)[()]
 
 
@@ -153,7 +155,6 @@ def best_log_radius(objective: Callable[[Real], Real], low: float, high: float) 
         for offset in offsets:
             candidate = np.clip(start + offset * spacing, low, high)
             value = objective(candidate)
-            better = value < smallest
-            centre = np.where(better, candidate, centre)
-            smallest = np.where(better, value, smallest)
+            centre = np.where(value < smallest, candidate, centre)
+            smallest = np.minimum(value, smallest)
     return np.asarray(centre)[()]

@@ -20,7 +20,7 @@ from bounds.losses import Loss
 from bounds.ssm import SelectiveSSMClass
 from bounds.stability import Real
 
-BLOCK = 4096
+BLOCK = 8192
 """Largest number of grid points computed at once."""
 
 

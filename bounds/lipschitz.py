@@ -70,9 +70,9 @@ def lipschitz_constants(ssm: SelectiveSSMClass, *, T: Real) -> Bound:
     """
     checks.count(T=T)
     derive = Derivation(ssm.inputs(T=T))
-    log_L = add_lipschitz(derive, ssm, T)
+    lipschitz = add_lipschitz(derive, ssm, T)
     names = ["w", "B", "C", "A", "q", "p"]
-    total = np.logaddexp.reduce([log_L[name] for name in names])
+    total = lipschitz.log_range + np.logaddexp.reduce([lipschitz.ratio[name] for name in names])
     formula = " + ".join(f"L_{name}" for name in names)
     derive("L", total, formula, "Lipschitz constant in the largest block perturbation", log=True)
     return derive.bound(

@@ -148,6 +148,12 @@ def state_matrix_cover(*, d: int, N: int, M_A: float, radius: float) -> Bound:
     return derive.bound("ln N({A}, radius, ||.||_2) <= ln_N", Source(_KEY, "Lemma D.2"))
 
 
+def _ln(x: Real) -> Real:
+    """Natural logarithm; -inf at 0."""
+    with np.errstate(divide="ignore"):
+        return np.log(x)
+
+
 def _inputs(ssm: SelectiveSSMClass, T: Real, eta: float) -> dict[str, Real]:
     checks.count(T=T)
     checks.nonnegative(eta=eta)
@@ -183,8 +189,7 @@ def _add_capacity(derive: Derivation, ssm: SelectiveSSMClass, T: Real, eta: floa
     derive("B_A", B_A, "Min(Max(Abs(a_lo), Abs(s_A)), M_A)", "spectral norm of A (1/time)")
     u, w, B, C = (np.log(getattr(ssm, f"B_{name}")) for name in "uwBC")
     Pi = derive("Pi", w + C + B + 3 * u, "B_w*B_C*B_B*B_u**3", "product of norms", log=True)
-    with np.errstate(divide="ignore"):
-        step = Pi + np.logaddexp(state["S_1"], state["M_Delta"] + np.log(B_A) + S_2)
+    step = Pi + np.logaddexp(state["S_1"], state["M_Delta"] + _ln(B_A) + S_2)
     derive("L_p", step, "Pi*(S_1 + M_Delta*B_A*S_2)", "weight of step radii", log=True)
 
     d, N = np.asarray(ssm.d, dtype=float), np.asarray(ssm.N, dtype=float)
@@ -192,31 +197,30 @@ def _add_capacity(derive: Derivation, ssm: SelectiveSSMClass, T: Real, eta: floa
     half = np.subtract(ssm.p_hi, ssm.p_lo) / 2
     shares = {
         "w": (
-            np.square(ssm.M_w) * np.log(2 * d + 1), "M_w**2*log(2*d + 1)",
+            2 * _ln(ssm.M_w) + np.log(np.log(2 * d + 1)), "M_w**2*log(2*d + 1)",
             C + u + state["X"], "B_C*B_u*X",
         ),
         "C": (
-            np.square(ssm.M_C) * np.log(2 * n + 1), "M_C**2*log(2*N*d + 1)",
+            2 * _ln(ssm.M_C) + np.log(np.log(2 * n + 1)), "M_C**2*log(2*N*d + 1)",
             w + u + state["X"], "B_w*B_u*X",
         ),
         "B": (
-            np.square(ssm.M_B) * np.log(2 * n + 1), "M_B**2*log(2*N*d + 1)",
+            2 * _ln(ssm.M_B) + np.log(np.log(2 * n + 1)), "M_B**2*log(2*N*d + 1)",
             w + C + 3 * u + state["M_Delta"] + state["S_1"], "B_w*B_C*B_u**3*M_Delta*S_1",
         ),
         "A": (
-            n * np.square(ssm.M_A) * np.log(2 * n**2), "N*d*M_A**2*log(2*(N*d)**2)",
+            _ln(n) + 2 * _ln(ssm.M_A) + np.log(np.log(2 * n**2)), "N*d*M_A**2*log(2*(N*d)**2)",
             Pi + 2 * state["M_Delta"] + S_2, "Pi*M_Delta**2*S_2",
         ),
         "q": (
-            np.square(ssm.M_q * ssm.B_u) * np.log(2 * d + 1), "M_q**2*B_u**2*log(2*d + 1)",
+            2 * _ln(ssm.M_q) + 2 * u + np.log(np.log(2 * d + 1)), "M_q**2*B_u**2*log(2*d + 1)",
             step, "L_p",
         ),
-        "p": (np.square(half) * np.log(3.0), "((p_hi - p_lo)/2)**2*log(3)", step, "L_p"),
+        "p": (2 * _ln(half) + np.log(np.log(3.0)), "((p_hi - p_lo)/2)**2*log(3)", step, "L_p"),
     }  # fmt: skip
     log_gamma: Real = -np.inf
-    for name, (alpha, alpha_formula, log_weight, weight_formula) in shares.items():
-        with np.errstate(divide="ignore"):
-            share = np.log(alpha) / 3 + 2 / 3 * log_weight
+    for name, (log_alpha, alpha_formula, log_weight, weight_formula) in shares.items():
+        share = log_alpha / 3 + 2 / 3 * log_weight
         formula = f"({alpha_formula})**(1/3)*({weight_formula})**(2/3)"
         derive(f"gamma_{name}", share, formula, f"share of {name} in gamma", log=True)
         log_gamma = np.logaddexp(log_gamma, share)

@@ -116,6 +116,11 @@ class SelectiveSSMClass:
         if self.step_logits is not None:
             lowest, highest = self.step_logits
             checks.ordered(lowest_step_logit=lowest, highest_step_logit=highest)
+            if self.vocab:
+                raise ValueError(
+                    "step_logits must be left out when vocab > 0: over embeddings and projections "
+                    "together, models with bounded steps do not form a convex class"
+                )
         if (self.B_A is not None) != (self.state_matrix != "diagonal"):
             raise ValueError(
                 "B_A must be given exactly for a state matrix that is not diagonal, got "

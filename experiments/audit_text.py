@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable, Hashable
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bounds.result import Bound
 from bounds.stability import softplus
 from experiments.audit_report import AuditReport, BlockAudit, unclipped
 
@@ -56,7 +59,6 @@ def _table(report: AuditReport) -> Table:
         low, high = row.step_range
         ours, published = row.characteristic_lengths
         trained = unclipped(row.gap_trained, row.loss)
-        stratified = min(unclipped(row.gap_stratified, row.loss).values())
         gaps = [trained.get(name) for name in ("norm", "hybrid", "parameter")]
         cells = [
             f"{row.core.name}\n{row.core.kind}",
@@ -65,7 +67,7 @@ def _table(report: AuditReport) -> Table:
             f"{ours:.3g}\n({published:.3g})",
             _power(row.output_range.term("b").stored / math.log(10)),
             *("-" if gap is None else _gap(gap, row, "*") for gap in gaps),
-            _gap(stratified, row, "*"),
+            _gap(_smallest(row), row, "*"),
         ]
         table.add_row(*(Text(cell) for cell in cells))
     return table
@@ -121,33 +123,28 @@ def _details(row: BlockAudit) -> list[str]:
 def verdicts(report: AuditReport) -> list[str]:
     """The findings in plain words, a line each."""
     lines = []
+    for theorem, rows in _grouped(report.rows, lambda row: row.theorem):
+        lines.append(f"{_names(rows)}: {theorem}.")
+    for vacuous, rows in _grouped(report.rows, lambda row: not _useful(row, row.gap_stratified)):
+        if vacuous:
+            smallest = min(_smallest(row) for row in rows)
+            lines.append(
+                f"{_names(rows)}: every theorem is vacuous at m = {report.m}; the smallest bound "
+                f"is {_power(smallest)}, the loss at most {rows[0].loss.range:g}."
+            )
+            continue
+        for row in rows:
+            lines.append(
+                f"{row.core.name}: the gap{_alone(row)} is at most {float(row.gap_stratified):.4g} "
+                f"with probability {1 - report.delta:g} "
+                f"({_words(_useful(row, row.gap_stratified))}), if the sample is independent and "
+                f"identically distributed{_condition(row)}."
+            )
     for row in report.rows:
-        name = row.core.name
-        lines.append(f"{name}: {row.theorem}.")
-        useful = {
-            title: [
-                g
-                for g, value in unclipped(bound, row.loss).items()
-                if value < math.log10(row.loss.range)
-            ]
-            for title, bound in (("trained", row.gap_trained), ("stratified", row.gap_stratified))
-        }
-        if useful["stratified"]:
-            gap = float(row.gap_stratified)
+        name, useful = row.core.name, _useful(row, row.gap_trained)
+        if useful and not _useful(row, row.gap_stratified):
             lines.append(
-                f"{name}: the gap{_alone(row)} is at most {gap:.4g} with probability "
-                f"{1 - report.delta:g} ({_words(useful['stratified'])}), if the sample is "
-                f"independent and identically distributed{_condition(row)}."
-            )
-        else:
-            smallest = min(unclipped(row.gap_stratified, row.loss).values())
-            lines.append(
-                f"{name}: every theorem is vacuous at m = {report.m}; the smallest bound is "
-                f"{_power(smallest)}, the loss at most {row.loss.range:g}."
-            )
-        if useful["trained"] and not useful["stratified"]:
-            lines.append(
-                f"{name}: at the trained norms the {_words(useful['trained'])} bound would be "
+                f"{name}: at the trained norms the {_words(useful)} bound would be "
                 f"{float(row.gap_trained):.4g}, but that is not a theorem."
             )
         if row.replay is not None and not row.replay.holds(row.output_range):
@@ -162,12 +159,35 @@ def verdicts(report: AuditReport) -> list[str]:
     return lines
 
 
-def _condition(row: BlockAudit) -> str:
-    return " and the frozen weights do not depend on it" if row.core.frozen else ""
+def _grouped(
+    rows: tuple[BlockAudit, ...], key: Callable[[BlockAudit], Hashable]
+) -> list[tuple[Any, list[BlockAudit]]]:
+    groups: dict[Hashable, list[BlockAudit]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return list(groups.items())
+
+
+def _names(rows: list[BlockAudit]) -> str:
+    first, last = rows[0].core.name, rows[-1].core.name
+    return first if len(rows) == 1 else f"{first} to {last} ({len(rows)} of them)"
+
+
+def _useful(row: BlockAudit, gap: Bound) -> list[str]:
+    limit = math.log10(row.loss.range)
+    return [name for name, value in unclipped(gap, row.loss).items() if value < limit]
+
+
+def _smallest(row: BlockAudit) -> float:
+    return min(unclipped(row.gap_stratified, row.loss).values())
 
 
 def _alone(row: BlockAudit) -> str:
     return " of this core, read out on its own," if row.core.frozen else ""
+
+
+def _condition(row: BlockAudit) -> str:
+    return " and the frozen weights do not depend on it" if row.core.frozen else ""
 
 
 def _words(names: list[str]) -> str:

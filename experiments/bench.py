@@ -191,8 +191,8 @@ def plain_step_sums(ssm: SelectiveSSMClass, T: int) -> tuple[ndarray, ndarray, n
     """The same, added up."""
     from bounds.stability import softplus
 
-    largest = ssm.s_A * softplus(ssm.largest_step_logit)
-    smallest = ssm.s_A * softplus(ssm.smallest_step_logit)
+    largest = np.asarray(ssm.s_A * softplus(ssm.largest_step_logit))
+    smallest = np.asarray(ssm.s_A * softplus(ssm.smallest_step_logit))
     t = np.arange(T, dtype=float)
     rows = max(1, _BLOCK // T)
     sums = np.empty((3, len(largest)))

@@ -105,11 +105,13 @@ def _single_block(checkpoint: Checkpoint, stem: str) -> Core:
         watch.see(u=u, B=B, C=C, logits=v, z=z)
         return z
 
+    norms = {"W_B": matrix_norms(W_B), "W_C": matrix_norms(W_C), "w": matrix_norms(w)}
     budgets = dict(
         s_A=float(A.max()), a_lo=float(A.min()), p_lo=p, p_hi=p,
         B_u=up(np.sqrt(np.square(E).sum(1)).max()), M_A=up(np.abs(A).sum()),
         M_E=up(np.abs(E).sum()), B_q=up(np.linalg.norm(q)), M_q=up(np.abs(q).sum()),
-        **matrix_budgets("w", w), **matrix_budgets("B", W_B), **matrix_budgets("C", W_C),
+        **as_budgets("w", norms["w"]), **as_budgets("B", norms["W_B"]),
+        **as_budgets("C", norms["W_C"]),
     )  # fmt: skip
     slowest, fastest = int(logits.argmin()), int(logits.argmax())
     return Core(
@@ -120,9 +122,8 @@ def _single_block(checkpoint: Checkpoint, stem: str) -> Core:
         step_logits=(float(logits.min()), float(logits.max())),
         step_scope="every token of the vocabulary",
         norms={
-            "W_B": matrix_norms(W_B), "W_C": matrix_norms(W_C), "q": vector_norms(q),
-            "w": vector_norms(w[0]) if len(w) == 1 else matrix_norms(w),
-            "embedding rows": {"largest 2-norm": budgets["B_u"]},
+            **norms, "q": vector_norms(q), "embedding rows": {"largest 2-norm": budgets["B_u"]},
+            **({"w": vector_norms(w[0])} if len(w) == 1 else {}),
         },
         n_parameters=sum(x.size for x in (A, W_B, W_C, q, w, E)) + 1,
         decays_by_construction=False,
@@ -169,11 +170,11 @@ def induced_norm(X: Float[ndarray, "rows columns"]) -> float:
     return up(scale * min(np.sqrt(largest + error), np.sqrt(frobenius_squared)))
 
 
-def matrix_budgets(name: str, X: Float[ndarray, "rows columns"]) -> dict[str, float]:
-    """Budgets `B_`, `M_` and, for W_B and W_C, `F_` of a matrix."""
-    budgets = {f"B_{name}": induced_norm(X), f"M_{name}": up(np.abs(X).sum())}
+def as_budgets(name: str, norms: Mapping[str, float]) -> dict[str, float]:
+    """Budgets `B_`, `M_` and, for W_B and W_C, `F_` from `matrix_norms`."""
+    budgets = {f"B_{name}": norms["induced 2-norm"], f"M_{name}": norms["entrywise 1-norm"]}
     if name in ("B", "C"):
-        budgets[f"F_{name}"] = up(np.linalg.norm(X))
+        budgets[f"F_{name}"] = norms["Frobenius"]
     return budgets
 
 

@@ -14,6 +14,7 @@ silu, at most 1.1, multiplies the first two, so that the rescaled matrices bound
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -21,7 +22,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from experiments.checkpoint import Checkpoint, CheckpointError
-from experiments.layouts import Core, induced_norm, matrix_budgets, matrix_norms, up
+from experiments.layouts import Core, as_budgets, induced_norm, matrix_norms, up
 from experiments.mamba_parts import Layer, Stream
 from experiments.replay import Watch, causal_convolution, scan, silu, softplus
 
@@ -69,6 +70,7 @@ def _mamba(layer: Layer, name: str) -> Core:
     B_u = Stream(W[:d], bias[:d], *layer.taps(d)).largest
     w = layer.get("mixer.out_proj.weight", W.shape[1], d)
     row = np.linalg.norm(W_step, axis=1)
+    norms = {"W_B": matrix_norms(W_B), "W_C": matrix_norms(W_C), "out_proj": matrix_norms(w)}
     return Core(
         name=name,
         kind="Mamba",
@@ -76,22 +78,18 @@ def _mamba(layer: Layer, name: str) -> Core:
         budgets=dict(
             s_A=float(A.max()), a_lo=float(A.min()), p_lo=float(p.min()), p_hi=float(p.max()),
             B_u=B_u, M_A=up(np.abs(A).sum()), B_q=up(row.max()), M_q=up(np.abs(W_step).sum()),
-            **matrix_budgets("w", w), **matrix_budgets("B", W_B), **matrix_budgets("C", W_C),
+            **as_budgets("w", norms["out_proj"]), **as_budgets("B", norms["W_B"]),
+            **as_budgets("C", norms["W_C"]),
         ),
         frozen=("B_u",),
         beta=_beta(B_u),
         step_logits=(float((p - row * B_u).min()), float((p + row * B_u).max())),
         step_scope="every input within the norm bound",
-        norms={
-            "W_B": matrix_norms(W_B),
-            "W_C": matrix_norms(W_C),
-            "W_Delta": {"largest row 2-norm": up(row.max()), **matrix_norms(W_step)},
-            "out_proj": matrix_norms(w),
-        },
+        norms={**norms, "W_Delta": _row_norms(W_step)},
         n_parameters=layer.n_parameters,
         decays_by_construction=True,
         run=partial(_run_mamba, layer),
-        skip=up(induced_norm(w) * np.abs(layer.get("mixer.D", d)).max() * B_u),
+        skip=up(norms["out_proj"]["induced 2-norm"] * np.abs(layer.get("mixer.D", d)).max() * B_u),
         gate=_largest_gate(W[d:], bias[d:]),
         output_offset=up(np.linalg.norm(layer.vector("mixer.out_proj.bias", len(w)))),
         assumptions=_ASSUMPTIONS,
@@ -141,6 +139,7 @@ def _mamba2(layer: Layer, name: str) -> Core:
     w = layer.get("mixer.out_proj.weight", d_model, d)
     inner = layer.get("mixer.norm.weight", d) if layer.has("mixer.norm.weight") else None
     skip = np.abs(layer.get("mixer.D", None)).max()
+    norms = {"W_B": matrix_norms(B.W), "W_C": matrix_norms(C.W), "out_proj": matrix_norms(w)}
     return Core(
         name=name,
         kind="Mamba-2",
@@ -149,24 +148,23 @@ def _mamba2(layer: Layer, name: str) -> Core:
             s_A=float(A.max()), a_lo=float(A.min()), p_lo=float(p.min()), p_hi=float(p.max()),
             B_u=B_u, M_A=up(np.abs(A).sum()), B_q=up(row.max() / B_u),
             M_q=up(np.abs(W_step).sum() * np.sqrt(d_model) / B_u),
-            **matrix_budgets("w", w), **_as_map_of_u("B", B, B_u), **_as_map_of_u("C", C, B_u),
+            **as_budgets("w", norms["out_proj"]),
+            **_as_map_of_u("B", norms["W_B"], B, B_u), **_as_map_of_u("C", norms["W_C"], C, B_u),
         ),
         frozen=("B_u",),
         beta=_beta(B_u, *(f"{kind}_{name}" for kind in "BMF" for name in "BC")),
         step_logits=(float((p - row).min()), float((p + row).max())),
         step_scope="every input within the norm bound",
         norms={
-            "W_B (rows of in_proj x norm gain)": matrix_norms(B.W),
-            "W_C (rows of in_proj x norm gain)": matrix_norms(C.W),
-            "W_Delta (rows of in_proj x norm gain)": {
-                "largest row 2-norm": up(row.max() / np.sqrt(d_model)), **matrix_norms(W_step)
-            },
-            "out_proj": matrix_norms(w),
+            "W_B (rows of in_proj x norm gain)": norms["W_B"],
+            "W_C (rows of in_proj x norm gain)": norms["W_C"],
+            "W_Delta (rows of in_proj x norm gain)": _row_norms(W_step),
+            "out_proj": norms["out_proj"],
         },
         n_parameters=layer.n_parameters,
         decays_by_construction=True,
         run=partial(_run_mamba2, layer),
-        skip=up(induced_norm(w) * skip * B_u),
+        skip=up(norms["out_proj"]["induced 2-norm"] * skip * B_u),
         gate=_largest_gate(W[:d], bias[:d]),
         output_cap=None if inner is None else up(induced_norm(w * inner) * np.sqrt(d)),
         output_offset=up(np.linalg.norm(layer.vector("mixer.out_proj.bias", d_model))),
@@ -186,12 +184,23 @@ def _mamba2_sizes(layer: Layer, heads: int) -> tuple[int, int, int]:
     return d_model, d, both // 2
 
 
-def _as_map_of_u(name: str, stream: Stream, B_u: float) -> dict[str, float]:
+def _as_map_of_u(
+    name: str, norms: Mapping[str, float], stream: Stream, B_u: float
+) -> dict[str, float]:
     """Budgets of W_B or W_C as if it acted on u: output and changes stay bounded by them."""
     scale = SILU_SLOPE * stream.gain / B_u
-    budgets = {key: scale * norm for key, norm in matrix_budgets(name, stream.W).items()}
+    budgets = {key: scale * norm for key, norm in as_budgets(name, norms).items()}
     extra = {"B": stream.offset(2), "F": stream.offset(2), "M": stream.offset(1)}
     return {key: up(norm + extra[key[0]] / B_u) for key, norm in budgets.items()}
+
+
+def _row_norms(W: Float[ndarray, "rows columns"]) -> dict[str, float]:
+    """Norms of a step projection; its induced norm enters nowhere."""
+    return {
+        "largest row 2-norm": up(np.linalg.norm(W, axis=1).max()),
+        "Frobenius": up(np.linalg.norm(W)),
+        "entrywise 1-norm": up(np.abs(W).sum()),
+    }
 
 
 def _beta(B_u: float, *more: str) -> dict[str, float]:

@@ -53,10 +53,13 @@ def bound_against_length(rows: DataFrame) -> Figure:
             axis.set(xscale="log", yscale="log")
     axes[0, 0].set_ylabel("Rademacher complexity")
     axes[1, 0].set_ylabel("bound on the gap")
-    axes[1, 1].set_title(f"$m = 10^{{{np.log10(m):.0f}}}$", fontsize=7)
+    size = f"$m = 10^{{{np.log10(m):.0f}}}$"
+    axes[1, 0].annotate(size, (0.95, 0.84), xycoords="axes fraction", fontsize=7, ha="right")
     legends = [axis.get_legend_handles_labels() for axis in (axes[0, 0], axes[1, 0])]
     handles, labels = (list(chain(*parts)) for parts in zip(*legends, strict=True))
-    figure.legend(handles, labels, loc="outside lower center", ncols=6, columnspacing=1.2)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=6, columnspacing=1, handlelength=1.2
+    )
     axes[1, 2].annotate("vacuous", (1.2, 1.2), fontsize=6, color="0.35")
     return figure
 
@@ -193,8 +196,8 @@ def gap_holds(rows: DataFrame) -> Figure:
 
 def architectures(rows: DataFrame) -> Figure:
     """Capacities over T for each architecture, norm-based and parameter-counting apart."""
-    figure, axes = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.6))
-    for axis, mode in zip(axes, ("norm", "parameter"), strict=True):
+    figure, axes = plt.subplots(2, 2, figsize=(FULL_WIDTH, 4.0), height_ratios=(1, 0.72))
+    for axis, below, mode in zip(*axes, ("norm", "parameter"), strict=True):
         chosen = rows[(rows["mode"] == mode) & (rows["T"] <= 1e5)]
         used: dict[str, int] = {}
         for _, at in chosen.groupby("row", sort=False):
@@ -207,10 +210,12 @@ def architectures(rows: DataFrame) -> Figure:
                 label=_typeset(f"{first['architecture']}{case}: ") + _LAW_TEXT[first["law"]],
             )  # fmt: skip
         axis.set(xscale="log", xlabel="sequence length $T$", title=f"{mode} mode")
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), fontsize=6, handlelength=2.4)
-    axes[0].set_ylim(-0.5, 16)
-    axes[0].set_ylabel(r"$\log_{10}$ capacity")
-    axes[1].set_ylabel(r"$\log_{10}\sqrt{\ln N}$")
+        below.axis("off")
+        entries = axis.get_legend_handles_labels()
+        below.legend(*entries, loc="upper center", fontsize=6, handlelength=2.4)
+    axes[0, 0].set_ylim(-0.5, 16)
+    axes[0, 0].set_ylabel(r"$\log_{10}$ capacity")
+    axes[0, 1].set_ylabel(r"$\log_{10}\sqrt{\ln N}$")
     return figure
 
 
