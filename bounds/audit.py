@@ -79,8 +79,15 @@ def audit(bound: Bound, digits: int = 50) -> Audit:
                 names[term.name] = mp.exp(stored) if term.log else stored
             reference = names[term.name]
             error = _error(stored, reference, log=term.log)
-            audited.append(AuditedTerm(term, mp.nstr(reference, min(digits, 16)), error))
+            audited.append(AuditedTerm(term, _text(reference, min(digits, 16)), error))
     return Audit(digits, tuple(audited))
+
+
+def _text(reference: Any, digits: int) -> str:
+    """Decimal digits, or e to a power where writing out the decimal exponent is hopeless."""
+    if reference > 0 and abs(mp.log(reference)) > 1e6:
+        return f"exp({mp.nstr(mp.log(reference), digits)})"
+    return mp.nstr(reference, digits)
 
 
 def _error(stored: Any, reference: Any, *, log: bool) -> float:
@@ -160,6 +167,7 @@ MULTIPRECISION = Arithmetic(
     functions={
         "exp": mp.exp,
         "log": mp.log,
+        "log1p": mp.log1p,
         "sqrt": mp.sqrt,
         "Abs": abs,
         "Min": min,

@@ -170,5 +170,5 @@ def entropy_formula(blocks: tuple[Block, ...], radius: str) -> str:
         if block.box:
             parts.append(f"{n}*log(Max(1, ceiling({ratio}/2)))")
         else:
-            parts.append(f"{n}*log(1 + {ratio})")
+            parts.append(f"{n}*log1p({ratio})")
     return " + ".join(parts)

@@ -311,6 +311,7 @@ BALLS = Arithmetic(
     functions={
         "exp": _on_balls(arb.exp),
         "log": _on_balls(arb.log),
+        "log1p": _on_balls(arb.log1p),
         "sqrt": _on_balls(arb.sqrt),
         "Abs": abs,
         "Min": _on_balls(lambda *balls: reduce(arb.min, balls)),

@@ -46,6 +46,9 @@ def xi(m: Real) -> Real:
 
 def hoeffding_slack(*, loss_range: Real, m: Real, log_inverse_delta: Real) -> Real:
     r"""$c_\ell \sqrt{\ln(1/\delta) / (2m)}$: deviation of a supremum (McDiarmid)."""
+    checks.positive(loss_range=loss_range)
+    checks.nonnegative(log_inverse_delta=log_inverse_delta)
+    checks.count(m=m)
     return loss_range * np.sqrt(log_inverse_delta / (2 * np.asarray(m, dtype=float)))
 
 
@@ -74,7 +77,10 @@ def kl_inverse(q: float, budget: float) -> float:
     low, high = 0.0, 1 - q
     while low < (middle := (low + high) / 2) < high:
         low, high = (middle, high) if _kl(q, middle) <= budget else (low, middle)
-    return min(1.0, math.nextafter(q + high * (1 + 50 * _EPSILON), 2.0))
+    p = q + high
+    # What a rounding error of the divergence is worth in p: its derivative is (p - q)/(p (1 - p)).
+    rounding = 20 * _EPSILON * budget * p * max(1 - p, 0.0) / high if high > 0 else 0.0
+    return min(1.0, math.nextafter(p + rounding, 2.0))
 
 
 def _kl(q: float, excess: float) -> float:

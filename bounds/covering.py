@@ -68,6 +68,11 @@ def allocate_radii(
     2022, Lemma A.8).
     """
     checks.positive(alpha=alpha, beta=beta, radius=radius)
+    if np.shape(alpha) != np.shape(beta):
+        raise ValueError(
+            f"alpha and beta must have one entry for each block, got shapes {np.shape(alpha)} "
+            f"and {np.shape(beta)}"
+        )
     gamma = float(np.sum(np.cbrt(alpha) * np.cbrt(beta) ** 2))
     return radius / gamma * np.cbrt(alpha / beta), gamma**3 / radius**2
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from bounds.derivation import Derivation
-from bounds.generalization import _add_lower, add_gap, gap_inputs
+from bounds.generalization import add_gap, add_lower, gap_inputs
 from bounds.losses import Loss
 from bounds.ssm import SelectiveSSMClass
 from bounds.stability import Real
@@ -75,7 +75,7 @@ def _terms(
 ) -> dict[str, Float[ndarray, ...]]:
     derive = Derivation({})
     add_gap(derive, ssm, m=m, T=T, delta=delta, loss=loss, union_cost=union_cost)
-    _add_lower(derive, ssm, m, T)
+    add_lower(derive, ssm, m, T)
     terms = derive.arrays()
     attained = np.less_equal(ssm.a_lo, 0) & (ssm.step_logits is None)
     return terms | {"ln_R_lower": np.where(attained, terms["ln_R_lower"], -np.inf)}

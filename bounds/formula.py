@@ -1,4 +1,4 @@
-"""Formulas of terms as text: read them, evaluate them in any arithmetic, print them as LaTeX.
+"""Formulas of terms as text: read them, and evaluate them in any arithmetic.
 
 A formula is a Python-and-SymPy-readable expression over the inputs and earlier terms of a bound.
 It is evaluated here by walking its syntax tree, never by `eval`; the arithmetic is whatever
@@ -80,15 +80,3 @@ def _first_piece(pieces: list[ast.expr], names: Mapping[str, Any], on: Arithmeti
         if _evaluate(condition, names, on):
             return _evaluate(value, names, on)
     raise ValueError("no piece of a Piecewise formula applies")
-
-
-def latex(formula: str) -> str:
-    """The formula as LaTeX (SymPy)."""
-    import sympy
-
-    called = {n.func.id for n in ast.walk(_parse(formula)) if isinstance(n, ast.Call)}  # type: ignore[attr-defined]
-    named = {n.id for n in ast.walk(_parse(formula)) if isinstance(n, ast.Name)} - called
-    known = {name: sympy.Symbol(name) for name in named - {"E", "pi"}}
-    known |= {name: sympy.Function(name) for name in called if not hasattr(sympy, name)}
-    known |= {name: sympy.Function(name) for name in called & {"S1", "S2", "I", "J", "c", "xi"}}
-    return sympy.latex(sympy.sympify(formula, locals=known, evaluate=False))

@@ -70,7 +70,7 @@ def rademacher_lower(ssm: SelectiveSSMClass, *, m: Real, T: Real) -> Bound:
     if np.any(np.greater(ssm.a_lo, 0)):
         raise ValueError(f"a_lo must be at most 0 for the lower bound, got {ssm.a_lo!r}")
     derive = Derivation(ssm.inputs(T=T, m=m))
-    _add_lower(derive, ssm, m, T)
+    add_lower(derive, ssm, m, T)
     return derive.bound(
         "there is a sample on which Rad(F) >= R_lower", Source("seqtheory", "theorem D6")
     )
@@ -130,7 +130,7 @@ def add_gap(
     log_b, log_L = lipschitz.log_range, lipschitz.constants
     log_C = add_capacity(derive, blocks, log_L)
     price = derive(
-        "price", np.log(1 / np.asarray(delta)) + union_cost, "log(1/delta) + union_cost",
+        "price", union_cost - np.log(delta), "union_cost - log(delta)",
         "nats paid for confidence and for adapting the class",
     )  # fmt: skip
     slack = hoeffding_slack(loss_range=c_l, m=m, log_inverse_delta=price)
@@ -196,7 +196,10 @@ def _add_hybrid(
 ) -> Real:
     r"""Rad <= radius + sqrt(N) b F / sqrt(m) + b sqrt(2 ln N_{A,q,p} / m), in units of b."""
     nonlinear = tuple(block for block in blocks if block.name in ("A", "q", "p", "E"))
-    spread = np.minimum(ssm.F_B / ssm.B_B, ssm.F_C / ssm.B_C)
+    B, C = ssm.F_B / ssm.B_B, ssm.F_C / ssm.B_C
+    # The rows of W_B and W_C are paired by a diagonal state matrix, and only by such a one.
+    spread = np.minimum(B, C) if ssm.state_matrix == "diagonal" else B * C
+    ratio = "Min(F_B/B_B, F_C/B_C)" if ssm.state_matrix == "diagonal" else "F_B*F_C/(B_B*B_C)"
     linear = np.sqrt(np.asarray(ssm.N, dtype=float)) * spread / np.sqrt(m)
     log_cover = entropy_of_radius(nonlinear, lipschitz.ratio)
 
@@ -214,7 +217,7 @@ def _add_hybrid(
     total = lipschitz.log_range + np.log(objective(log_fraction) + linear)
     return derive(
         "R_hybrid", total,
-        "radius_hybrid + b*sqrt(N)*Min(F_B/B_B, F_C/B_C)/sqrt(m) + b*sqrt(2*ln_N_hybrid/m)",
+        f"radius_hybrid + b*sqrt(N)*{ratio}/sqrt(m) + b*sqrt(2*ln_N_hybrid/m)",
         "Rademacher complexity, hybrid bound", log=True,
     )  # fmt: skip
 
@@ -246,7 +249,8 @@ def _add_parameter_gap(
     return derive("gap_parameter", gap, formula, "parameter-counting bound on the gap")
 
 
-def _add_lower(derive: Derivation, ssm: SelectiveSSMClass, m: Real, T: Real) -> Real:
+def add_lower(derive: Derivation, ssm: SelectiveSSMClass, m: Real, T: Real) -> Real:
+    """Extend `derive` by the matching lower bound on the Rademacher complexity."""
     D = softplus(ssm.largest_step_logit)
     derive("D_lower", D, "softplus(p_hi + B_q*B_u)", "constant step of the extremal model")
     log_Pi = np.log(ssm.B_w) + np.log(ssm.B_C) + np.log(ssm.B_B) + 3 * np.log(ssm.B_u)

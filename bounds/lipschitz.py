@@ -14,7 +14,15 @@ from bounds import checks
 from bounds.derivation import Derivation
 from bounds.result import Bound, Source
 from bounds.ssm import SelectiveSSMClass
-from bounds.stability import Real, log_G1, log_G2, log_H, log_mean_index, softplus
+from bounds.stability import (
+    Real,
+    log_G1,
+    log_G2,
+    log_H,
+    log_mean_index,
+    log_softplus,
+    softplus,
+)
 
 SOURCE = Source("seqtheory", "theorem D2")
 _G1 = "D*S1(s_A*D, T)"
@@ -203,10 +211,11 @@ def _add_steps(derive: Derivation, ssm: SelectiveSSMClass) -> tuple[Real, Real]:
     largest, smallest = "p_hi + B_q*B_u", "p_lo - B_q*B_u"
     if ssm.step_logits is not None:
         largest, smallest = f"Min({largest}, v_hi)", f"Max({smallest}, v_lo)"
-    D, D_min = softplus(ssm.largest_step_logit), softplus(ssm.smallest_step_logit)
+    D = softplus(ssm.largest_step_logit)
     derive("D", D, f"softplus({largest})", "largest step size (time)")
-    derive("D_min", D_min, f"softplus({smallest})", "smallest step size (time)")
-    return D, D_min
+    log_D_min = log_softplus(ssm.smallest_step_logit)
+    derive("D_min", log_D_min, f"softplus({smallest})", "smallest step size (time)", log=True)
+    return D, softplus(ssm.smallest_step_logit)
 
 
 def _over_sequences(ssm: SelectiveSSMClass, log_sum: Real, log_flat: Real) -> Real:

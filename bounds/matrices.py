@@ -35,7 +35,8 @@ def transient_constant(A: SquareMatrix, *, margin: float) -> float:
 
     Schur form $A = Q(\Lambda + N)Q^*$ and Van Loan's
     $\|e^{\tau A}\| \le e^{s_A\tau} \sum_{k<n} (\|N\|_F \tau)^k/k!$ give
-    $K = 1 + \sum_{0<k<n} (\|N\|_F\, k/(e\eta))^k / k!$; 1 for a normal matrix.
+    $K = 1 + \sum_{0<k<n} (\|N\|_F\, k/(e\eta))^k / k!$; 1 for a normal matrix,
+    infinity where it exceeds the largest double.
     """
     from scipy.linalg import schur  # imported here: nothing else in bounds pays for scipy.linalg
 
@@ -44,7 +45,9 @@ def transient_constant(A: SquareMatrix, *, margin: float) -> float:
     triangular, _ = schur(np.asarray(A, dtype=complex), output="complex")
     departure = float(np.linalg.norm(np.triu(triangular, 1)))
     ratio = departure / (math.e * margin)
-    return 1 + sum((ratio * k) ** k / math.factorial(k) for k in range(1, len(A)))
+    with np.errstate(over="ignore"):
+        terms = [np.float64(ratio * k) ** k / math.factorial(k) for k in range(1, len(A))]
+        return float(1 + np.sum(terms))
 
 
 def _square(A: SquareMatrix) -> None:

@@ -89,11 +89,22 @@ class SelectiveSSMClass:
         for name in ("M_q", "M_A", "B_A"):
             if getattr(self, name) is not None:
                 checks.nonnegative(**{name: getattr(self, name)})
-        if self.vocab:
+        if self.vocab != 0 or isinstance(self.vocab, bool):
             checks.count(vocab=self.vocab)
         self._check_structure()
         self._normalise_budgets()
         self._normalise_state_matrix()
+        with np.errstate(over="ignore"):
+            largest = self.largest_step_logit
+        if np.any(np.less(largest, -700)) or np.any(np.greater(largest, 1e150)):
+            raise ValueError(
+                f"the largest step logit p_hi + B_q*B_u must lie in [-700, 1e150], got {largest!r}"
+            )
+        if np.any(np.greater(self.smallest_step_logit, largest)):
+            raise ValueError(
+                "step_logits must overlap the range of p -+ B_q*B_u, got "
+                f"step_logits={self.step_logits!r} with p_lo={self.p_lo!r} and p_hi={self.p_hi!r}"
+            )
 
     def _check_structure(self) -> None:
         checks.one_of(STEPS, steps=self.steps)
@@ -114,6 +125,11 @@ class SelectiveSSMClass:
                     f"step_rank must be left out unless steps='per_channel', got {self.step_rank}"
                 )
         if self.step_logits is not None:
+            if not isinstance(self.step_logits, tuple) or len(self.step_logits) != 2:
+                raise ValueError(
+                    f"step_logits must be a pair of numbers (lowest, highest), got "
+                    f"{self.step_logits!r}"
+                )
             lowest, highest = self.step_logits
             checks.ordered(lowest_step_logit=lowest, highest_step_logit=highest)
             if self.vocab:
@@ -155,26 +171,36 @@ class SelectiveSSMClass:
             if name in ("B", "C"):
                 self._set(**{f"F_{name}": F})
         if self.vocab:
-            largest = np.sqrt(self.vocab * d) * np.sqrt(self.vocab) * self.B_u
-            self._set(M_E=np.minimum(_or_infinite(self.M_E), largest))
+            B_u = np.minimum(self.B_u, _or_infinite(self.M_E))
+            largest = np.sqrt(self.vocab * d) * np.sqrt(self.vocab) * B_u
+            self._set(B_u=B_u, M_E=np.minimum(_or_infinite(self.M_E), largest))
         elif self.M_E is not None:
             raise ValueError(f"M_E must be left out unless vocab > 0, got {self.M_E!r}")
 
     def _normalise_state_matrix(self) -> None:
         if self.state_matrix == "diagonal":
-            largest = self.n_A * np.maximum(np.abs(self.a_lo), np.abs(self.s_A))
+            entry = np.maximum(np.abs(self.a_lo), np.abs(self.s_A))
+            M_A = np.minimum(_or_infinite(self.M_A), self.n_A * entry)
+            cap, least = M_A, np.maximum(np.maximum(-np.asarray(self.s_A), self.a_lo), 0.0)
+            decays = self.n_A
         else:
-            largest = np.sqrt(self.n_A * self.d * self.N) * self.B_A
-        M_A = np.minimum(_or_infinite(self.M_A), largest)
-        s_A = np.where(np.greater(self.s_A, 0), np.minimum(self.s_A, M_A), self.s_A)[()]
-        if self.state_matrix == "diagonal":
-            smallest = self.n_A * np.maximum(np.maximum(-s_A, self.a_lo), 0.0)
-            if np.any(smallest * (1 - 1e-12) > M_A):
+            largest = np.sqrt(np.multiply(self.n_A, np.multiply(self.d, self.N))) * self.B_A
+            M_A = np.minimum(_or_infinite(self.M_A), largest)
+            cap, least = np.minimum(M_A, self.B_A), np.maximum(-np.asarray(self.s_A), 0.0)
+            decays = np.multiply(self.d, self.N)  # the trace alone sums to so many times s_A
+            if np.any(least > _or_infinite(self.B_A)):
                 raise ValueError(
-                    f"M_A must be at least n_A * distance of [a_lo, s_A] from 0 = {smallest!r}, "
-                    f"got {self.M_A!r}: no state matrix satisfies both"
+                    f"B_A must be at least -s_A = {least!r}, got {self.B_A!r}: no state matrix "
+                    "satisfies both"
                 )
-        self._set(M_A=M_A, s_A=s_A)
+        if np.any(M_A < decays * least * (1 - 1e-12)):
+            raise ValueError(
+                f"M_A must be at least the number of decays times their distance from 0 = "
+                f"{decays * least!r}, got {self.M_A!r}: no state matrix satisfies both"
+            )
+        self._set(
+            M_A=M_A, s_A=np.where(np.greater(self.s_A, 0), np.minimum(self.s_A, cap), self.s_A)[()]
+        )
 
     def _set(self, **values: Real) -> None:
         for name, value in values.items():

@@ -46,6 +46,12 @@ def softplus(v: Real) -> Real:
     return np.logaddexp(0.0, v)
 
 
+def log_softplus(v: Real) -> Real:
+    r"""$\ln\ln(1 + e^v)$, which is `v` itself far below 0, where the step size underflows."""
+    checks.numeric(v=v)
+    return np.where(np.less(v, -40), v, np.log(np.logaddexp(0.0, np.maximum(v, -40.0))))[()]
+
+
 def log1mexp(x: Real) -> Real:
     r"""$\ln(1 - e^{-x})$ for $x \ge 0$, accurate at both ends; $-\infty$ at 0."""
     x = np.asarray(x, dtype=float)
@@ -86,10 +92,14 @@ def log_mean_index(rate: Real, T: Real) -> Real:
     rate, T = np.asarray(rate, dtype=float), np.asarray(T, dtype=float)
     with np.errstate(all="ignore"):
         near = T * _k(rate * T) - _k(rate)
-        decaying = 1 / np.expm1(-rate) - T / np.expm1(-rate * T)
         growing = T / -np.expm1(-rate * T) - 1 / -np.expm1(-rate)
-        mean_index = np.where(rate < -1, decaying, np.where(rate > 1, growing, near))
-        return np.log(np.maximum(mean_index, 0))[()]
+        moderate = np.log(np.maximum(np.where(rate > 1, growing, near), 0))
+        # 1/(e^r - 1) - T/(e^{rT} - 1) with r = -rate, in logarithms: each part may underflow.
+        size = np.maximum(-rate, 1.0)
+        complement = log1mexp(size)
+        lost = T * np.exp(-size * (T - 1) + complement - log1mexp(size * T))
+        decaying = -size - complement + np.log1p(-lost)
+        return np.where(rate < -1, decaying, moderate)[()]
 
 
 def log_S2(rate: Real, T: Real) -> Real:
@@ -146,6 +156,7 @@ def I(s: Real, Y: Real) -> Real:  # noqa: E743
 
 def log_G1(s: Real, D: Real, T: Real) -> Real:
     r"""$\ln G_1$, $G_1 = D\,S_1(sD, T)$; attained by constant steps $D$ for every sign of $s$."""
+    checks.numeric(s=s)
     checks.positive(D=D)
     return np.log(D) + log_S1(np.multiply(s, D), T)
 
@@ -159,6 +170,7 @@ def log_G2(s: Real, D: Real, D_min: Real, T: Real) -> Real:
     checks.numeric(s=s)
     checks.positive(D=D)
     checks.nonnegative(D_min=D_min)
+    checks.ordered(D_min=D_min, D=D)
     s = np.asarray(s, dtype=float)
     decay = np.minimum(s, 0)
     growing = 2 * np.log(D) + log_S2(np.maximum(s, 0) * D, T)

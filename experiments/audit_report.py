@@ -64,7 +64,8 @@ class BlockAudit:
     """One selective SSM: its bounds at the trained norms and stratified."""
 
     core: Core
-    trained: SelectiveSSMClass
+    given: SelectiveSSMClass
+    """The class at the trained norms and step range, the embedding taken as given."""
     stratum: Stratum
     output_range: Bound
     gap_trained: Bound
@@ -82,8 +83,8 @@ class BlockAudit:
     def characteristic_lengths(self) -> tuple[float, float]:
         """Steps after which the model forgets: ours, 1/(|s_A| D), and 1/(|s_A| D_min)."""
         with np.errstate(over="ignore"):
-            ours = characteristic_length(self.trained)
-            return float(ours), float(published_characteristic_length(self.trained))
+            ours = characteristic_length(self.given)
+            return float(ours), float(published_characteristic_length(self.given))
 
     @property
     def theorem(self) -> str:
@@ -214,16 +215,20 @@ def _audit_core(core: Core, T: int, m: int, delta: float, margin: float) -> Bloc
     observed = {name: value for name, value in core.budgets.items() if name not in frozen}
     fields: dict[str, Any] = {**core.structure, **core.budgets}
     try:
-        trained = SelectiveSSMClass(**fields, step_logits=core.step_logits)
-        # No step_logits here: with a learned embedding they would not leave the class convex.
+        # The steps over the actual vocabulary hold for this embedding only: with a learned one
+        # they would not leave the class convex, and covers need that.
+        given = SelectiveSSMClass(
+            **{**fields, "vocab": 0, "M_E": None}, step_logits=core.step_logits
+        )
+        trained = SelectiveSSMClass(**fields) if fields.get("vocab") else given
         stratum = stratify(observed, beta=core.beta, **core.structure, **frozen)
     except ValueError as error:
         raise CheckpointError(f"{core.name}: no class contains it ({error})") from error
     return BlockAudit(
         core=core,
-        trained=trained,
+        given=given,
         stratum=stratum,
-        output_range=output_range(trained, T=T),
+        output_range=output_range(given, T=T),
         gap_trained=generalization_gap(trained, m=m, T=T, delta=delta, loss=loss),
         gap_stratified=generalization_gap(
             stratum.ssm, m=m, T=T, delta=delta, loss=loss, union_cost=stratum.union_cost

@@ -184,7 +184,8 @@ def step_sums(ssm: SelectiveSSMClass, T: int) -> tuple[ndarray, ndarray, ndarray
 
     largest = ssm.s_A * softplus(ssm.largest_step_logit)
     smallest = ssm.s_A * softplus(ssm.smallest_step_logit)
-    return S1(largest, T), S2(largest, T), S2(smallest, T)
+    sums = S1(largest, T), S2(largest, T), S2(smallest, T)
+    return np.asarray(sums[0]), np.asarray(sums[1]), np.asarray(sums[2])
 
 
 def plain_step_sums(ssm: SelectiveSSMClass, T: int) -> tuple[ndarray, ndarray, ndarray]:

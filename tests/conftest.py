@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import os
 
+# Matrices are small and the tests run in parallel: threads of their own would only wait for each
+# other. Before NumPy is imported.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
 import hypothesis
 from jaxtyping import install_import_hook
 
 import tests.typecheck  # noqa: F401  (the hook below looks it up as an attribute)
 
-_hook = install_import_hook(["bounds", "experiments", "figures"], "tests.typecheck.typecheck")
+# Where shapes say something. The scalar kernels of bounds broadcast over anything and are called
+# by the thousand; checking them there would make the tests ten times slower.
+SHAPED = ("matrices", "covering", "compression", "misprints", "curve")
+_hook = install_import_hook(
+    [*(f"bounds.{module}" for module in SHAPED), "experiments", "figures"],
+    "tests.typecheck.typecheck",
+)
 _hook.__enter__()
 
 hypothesis.settings.register_profile("dev", deadline=None)

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+from safetensors.numpy import save_file
 
 Tensors = dict[str, np.ndarray]
+
+
+def save(folder: Path, tensors: Tensors, name: str = "model.safetensors", dtype=np.float32) -> Path:
+    """Tensors to a safetensors file in `folder`; returns its path."""
+    plain = {key: np.ascontiguousarray(x, dtype=dtype) for key, x in tensors.items()}
+    save_file(plain, folder / name)
+    return folder / name
 
 
 def single_block(seed: int = 0, *, s_A: float = -0.05, classes: int | None = None) -> Tensors:

@@ -1,0 +1,48 @@
+"""The benchmarks run, and compare ways of computing the same thing. No timing is asserted."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import bench
+from experiments.bench import main
+
+
+def test_prints_a_table_and_writes_results(tmp_path, capsys):
+    path = tmp_path / "bench.json"
+    assert main(["bounds", "--points", "40", "--repeats", "1", "--json", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "points/s" in printed
+    report = json.loads(path.read_text())
+    assert report["benchmark"] == "bounds"
+    assert report["provenance"]
+    names = [measurement["name"] for measurement in report["measurements"]]
+    assert len(set(names)) == len(names)
+    for T in bench.LENGTHS:
+        assert f"all terms, T={T}, against plain sums" in names
+    assert all(measurement["value"] > 0 for measurement in report["measurements"])
+
+
+def test_unknown_names_are_refused_in_one_line(capsys):
+    assert main(["nothing"]) == 2
+    message = capsys.readouterr().err
+    assert message == "error: no benchmark 'nothing'; there are bounds\n"
+
+
+@pytest.mark.parametrize("option", ["points", "repeats"])
+def test_sizes_below_one_are_refused(option, capsys):
+    assert main(["bounds", f"--{option}", "0"]) == 2
+    assert capsys.readouterr().err == f"error: --{option} is 1 or more, not 0\n"
+
+
+@pytest.mark.parametrize("T", [1, 2, 100, 70_000])
+def test_both_ways_give_the_same_sums(T):
+    ssm, _, _ = bench.scattered_points(np.random.default_rng(1), 8)
+    for closed, plain in zip(bench.step_sums(ssm, T), bench.plain_step_sums(ssm, T), strict=True):
+        np.testing.assert_allclose(closed, plain, rtol=1e-10)
+
+
+def test_the_product_grid_is_a_product():
+    ssm, m, T = bench.product_grid(40)
+    assert bench.all_terms(ssm, m, T)["gap"].shape == (2, 2, 2, 2, 2)
