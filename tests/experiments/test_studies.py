@@ -1,6 +1,7 @@
 """Every study of the bounds: small grids give the expected verdicts, wrong formulas do not."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pandas
@@ -26,21 +27,12 @@ UNDECIDED = {"certificate-agrees"}
 """Too few instances at this size for "always" to be supported."""
 
 
+@cache
 def rows(name: str) -> pandas.DataFrame:
+    """Rows of a study on its small grid, measured once."""
     kind = load(name)
     trials = kind.at("quick", **SMALL[name]).trials()
     return pandas.DataFrame([{**t.config, **kind.measure(t.rng, **t.config)} for t in trials])
-
-
-@pytest.fixture(scope="module")
-def measured():
-    """Rows of each study, measured once."""
-    found: dict[str, pandas.DataFrame] = {}
-
-    def of(name: str) -> pandas.DataFrame:
-        return found.setdefault(name, rows(name))
-
-    return of
 
 
 def test_every_study_has_a_small_grid_here():
@@ -48,9 +40,9 @@ def test_every_study_has_a_small_grid_here():
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_claims_come_out_as_expected(name, measured):
+def test_claims_come_out_as_expected(name):
     for claim in load(name).claims:
-        verdict = claim.check(measured(name))
+        verdict = claim.check(rows(name))
         if claim.name in UNDECIDED:
             assert asserted(verdict, claim) != "contradicts", verdict
         else:
@@ -88,16 +80,16 @@ SPOILED = {
 
 
 @pytest.mark.parametrize(("study", "name"), SPOILED)
-def test_a_wrong_prediction_is_refuted(study, name, measured):
+def test_a_wrong_prediction_is_refuted(study, name):
     kind, column, by = SPOILED[study, name]
     claim = next(claim for claim in load(study).claims if claim.name == name)
-    table = measured(study).copy()
+    table = rows(study).copy()
     table[column] = table[column] ** by if kind == "power" else table[column] * by
     assert claim.check(table).outcome == "refuted"
 
 
-def test_a_range_without_its_factor_is_refuted(measured):
+def test_a_range_without_its_factor_is_refuted():
     claim = next(c for c in load("output-range").claims if c.name == "range-holds")
-    table = measured("output-range")
+    table = rows("output-range")
     broken = replace(claim, violations=None, instances=None, predicted=0.5)
     assert broken.check(table).outcome == "refuted"
