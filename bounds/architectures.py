@@ -103,7 +103,7 @@ def linear_attention(
         B=derive("L_B", reach + w + C, "B_w*B_C*reach", "Lipschitz constant in W_B", log=True),
         C=derive("L_C", reach + w + B, "B_w*B_B*reach", "Lipschitz constant in W_C", log=True),
     )
-    return _finish(derive, weights, log_L, mode, radius, "section 5, D-LinAtt")
+    return _finish(derive, weights, log_L, mode, radius, "other architectures")
 
 
 def softmax_attention(
@@ -140,7 +140,7 @@ def softmax_attention(
         V=derive("L_V", w + u, "B_w*B_u", "Lipschitz constant in W_V", log=True),
         Q=derive("L_Q", w + V + 3 * u, "B_w*B_V*B_u**3", "Lipschitz constant in Q", log=True),
     )
-    return _finish(derive, weights, log_L, mode, radius, "section 5, D-Softmax")
+    return _finish(derive, weights, log_L, mode, radius, "other architectures")
 
 
 def recurrent_network(
@@ -194,7 +194,7 @@ def recurrent_network(
         B=derive("L_B", L_B, "B_w*B_u*S_1", "Lipschitz constant in B", log=True),
         A=derive("L_A", w + memory, "B_w*memory", "Lipschitz constant in A", log=True),
     )
-    return _finish(derive, weights, log_L, mode, radius, "section 5, D-RNN")
+    return _finish(derive, weights, log_L, mode, radius, "other architectures")
 
 
 def linear_time_invariant(
@@ -220,7 +220,7 @@ def linear_time_invariant(
     derive("h", h, f"gain*{formula}", "norm of the impulse response", log=True)
     C = h + np.log(B_u) + logs
     derive("C", C, f"h*B_u{factor}", "sqrt(m) times the Rademacher complexity", log=True)
-    return derive.bound("Rad(F) <= C/sqrt(m)", Source("seqtheory", "section 5, D-LTI"))
+    return derive.bound("Rad(F) <= C/sqrt(m)", Source("seqtheory", "other architectures"))
 
 
 def selective_ssm(

@@ -45,7 +45,7 @@ class GrowthLaw(NamedTuple):
 class Row:
     """One bound: what it concerns, how it grows, how certain we are of it.
 
-    "derived" is proved in our notes, "published" stated in the cited paper in this form,
+    "derived" is proved in docs/proofs.md, "published" stated in the cited paper in this form,
     "recalled" known to us second-hand.
     """
 
@@ -110,7 +110,7 @@ def _derived(d: int, N: int, M: float) -> tuple[Row, ...]:
 
     lti = linear_time_invariant
     notes = partial(Source, "seqtheory")
-    logs, section = "ln d at fixed M", notes("section 5")
+    logs, section = "ln d at fixed M", notes("other architectures")
     decay = "d, through M_A >= N d |s_A|"
     rows: list[tuple[str, str, Mode, str, str, Callable[..., Bound]]] = [
         ("linear attention", "sum", "norm", "T", logs, attention),

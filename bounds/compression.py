@@ -106,7 +106,7 @@ def occam_bound(
     _add_largest(derive, "risk", "risk, at most", train_error, "train_error", price, "price")
     return derive.bound(
         "with probability 1 - delta, the risk of the quantised model is at most risk",
-        Source("seqtheory", "section 7.7"),
+        Source("seqtheory", "compression"),
         "m independent samples from the distribution the risk refers to, noise included",
         "train_error is that of the quantised model",
     )  # fmt: skip

@@ -2,7 +2,7 @@ r"""Stability of a state matrix: spectral abscissa, logarithmic norm, transient 
 
 The decay $\|e^{\tau A}\| \le e^{s\tau}$ holds with $s$ the spectral abscissa only for normal `A`.
 For any other matrix either $s$ is the logarithmic norm, or a transient constant `K` multiplies the
-exponential (D2' of our notes, correcting Honarpisheh et al., Lemmas C.3 and E.3).
+exponential (D2' of docs/proofs.md, correcting Honarpisheh et al., Lemmas C.3 and E.3).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ _LOG_LARGEST = math.log(1.7976931348623157e308)
 class Source:
     """Where a statement comes from.
 
-    `key` is an entry of docs/references.bib (`seqtheory` for results proved in our own notes),
+    `key` is an entry of docs/references.bib (`seqtheory` for results proved in docs/proofs.md),
     `place` the theorem, lemma or section.
     """
 

@@ -4,7 +4,7 @@ r"""Selective state-space models: the hypothesis class and its budgets.
     recurrence  x_t = exp(Delta_t A) x_{t-1} + Delta_t (W_B u_t) u_t,   y_t = (W_C u_t)^T x_t
     output      z = <w, y_T>                              (d channels, N states per channel)
 
-Budgets as in Honarpisheh et al. (2025), Assumptions 3.1 to 3.4, normalised as in our notes.
+Budgets as in Honarpisheh et al. (2025), Assumptions 3.1 to 3.4, normalised first.
 """
 
 from __future__ import annotations

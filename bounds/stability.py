@@ -11,7 +11,7 @@ Everything is computed as a natural logarithm, because $e^{sTD}$ overflows long 
 being interesting. All functions broadcast over arrays, cost the same for every $T$, and take `s` in
 1/time, `D` in time, `T` in steps. Relative error of the linear value: below 1e-12 where it fits a
 double; of the logarithm: below 1e-14 relative to max(1, |ln|). Malformed arguments raise ValueError
-naming the argument, its value and what is allowed. Source: lemma D1 of our notes; for
+naming the argument, its value and what is allowed. Source: lemma D1 of docs/proofs.md; for
 constant steps G1 and G2 are the sums of Honarpisheh et al. (2025), Lemmas E.4 to E.7.
 """
 

@@ -12,9 +12,9 @@ Every budget has a grid of its own with scale $\beta$, and the weight of a class
     s_A, a_lo       -beta 2^-k, 0, beta 2^k, k >= 0       1/3 each part, the same within a part
     p_lo, p_hi      beta j, j any integer                 1/3 for j = 0, else 2 / (pi^2 j^2)
 
-The notes leave the split of the signed grid open; thirds are ours, and so is the uniform grid of
-the step bias, which is a logarithm of the step already. A class only grows when `s_A`, `p_hi` and
-the norms are rounded up and `a_lo`, `p_lo` down, so that it contains the model by construction.
+The step bias is a logarithm of the step already, hence its uniform grid. A class only
+grows when `s_A`, `p_hi` and the norms are rounded up and `a_lo`, `p_lo` down, so that it contains
+the model by construction.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ LIMITS: tuple[Limit, ...] = (
     _limit("H", H_DECAYING_LONG, T, oo, (D + 3 / r) / E, "memory saturates", "-"),
     _limit("H", H_DECAYING_LONG, r, oo, D / E, "fast decay", "-"),
 )  # fmt: skip
-"""Every limit the theory promises, theorem D1 of our notes; proved by SymPy in the tests."""
+"""Every limit the theory promises, theorem D1 of docs/proofs.md; proved by SymPy in the tests."""
 
 
 def latex(formula: str) -> str:

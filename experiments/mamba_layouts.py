@@ -6,7 +6,7 @@ with taps $c_\tau$ of the causal convolution and $|\mathrm{silu}(x)| \le |x|$ th
 
     ||u_t||_2 <= sum_tau max_j |c_{j,tau}| (||W_x||_2 sqrt(d_model) + ||bias||_2) + ||conv bias||_2
 
-(theory notes 7.3, 7.4). In Mamba-2, $B_t$, $C_t$ and the steps read the block's input, not $u_t$.
+(docs/proofs.md, D2). In Mamba-2, $B_t$, $C_t$ and the steps read the block's input, not $u_t$.
 They are written as maps of $u_t$ with norms rescaled by the ratio of the input bounds; the slope of
 silu, at most 1.1, multiplies the first two, so that the rescaled matrices bound changes as well.
 """

@@ -28,7 +28,9 @@ def _claim(name: str, law: str, relation: Any, statement: str, **more: Any) -> C
     return Claim(
         name=name,
         statement=statement,
-        source=Source("seqtheory", "section 5; honarpisheh2025generalization, Table 1"),
+        source=Source(
+            "seqtheory", "other architectures; compare honarpisheh2025generalization, Table 1"
+        ),
         relation=relation,
         measured="growth",
         predicted="law_value",

@@ -51,7 +51,7 @@ class LengthDependence(Study):
         Claim(
             name="quadratic-at-threshold",
             statement="at s_A = 0 the capacity grows as T²",
-            source=Source("honarpisheh2025generalization", "Theorem 3.3; seqtheory, section 3.8"),
+            source=Source("honarpisheh2025generalization", "Theorem 3.3; seqtheory, limits"),
             relation="~",
             measured="C_F",
             predicted="T_squared",
@@ -62,7 +62,7 @@ class LengthDependence(Study):
         Claim(
             name="exponential-norm-bound",
             statement="for s_A > 0 the logarithm of the norm-based capacity grows as s_A D T",
-            source=Source("seqtheory", "section 3.8"),
+            source=Source("seqtheory", "limits"),
             relation="~",
             measured="ln_C_F",
             predicted="s_D_T",

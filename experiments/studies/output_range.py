@@ -71,7 +71,7 @@ class OutputRange(Study):
         Claim(
             name="one-sequence-range-per-channel",
             statement="the range for one step sequence, Π G1, also holds with one per channel",
-            source=Source("seqtheory", "note 7.3, first version"),
+            source=Source("seqtheory", "theorem D1 without its factor for several sequences"),
             relation="<=",
             measured="single_sequence_ratio",
             predicted=1.0,

@@ -38,7 +38,7 @@ class StabilityMap(Study):
         Claim(
             name="monotone-in-stability",
             statement="every bound grows, or stays, as the spectral abscissa grows",
-            source=Source("seqtheory", "property P1"),
+            source=Source("seqtheory", "monotonicity"),
             relation="<=",
             measured="largest_drop_in_s_A",
             predicted=0.0,
@@ -51,7 +51,7 @@ class StabilityMap(Study):
         Claim(
             name="monotone-in-step-size",
             statement="every bound grows, or stays, as the largest step size grows",
-            source=Source("seqtheory", "property P1"),
+            source=Source("seqtheory", "monotonicity"),
             relation="<=",
             measured="largest_drop_in_step",
             predicted=0.0,

@@ -1,4 +1,4 @@
-"""Reference values of the theory notes, section 4.3, from independent 50-digit arithmetic."""
+"""Reference values from independent 50-digit arithmetic."""
 
 import pytest
 
@@ -35,10 +35,10 @@ def test_rademacher_bounds():
     # The textbook integral is 7.77 there, so that the trivial bound b = 2.72798 is smaller.
     assert min(upper["b"], upper["textbook_raw"]) == pytest.approx(2.72798037025178)
     assert upper["chained_raw"] == pytest.approx(2.64303, rel=1e-5)
-    # The notes search a coarser grid of radii; a finer search can only be smaller, and barely.
+    # The reference searched a coarser grid of radii; a finer one is barely smaller.
     assert 0.999 * 0.0641026 < upper["R_hybrid"] <= 0.0641026 * (1 + 1e-6)
     lower = rademacher_lower(base(-0.5), m=10**6, T=100)
-    # b * xi_m with xi_m = 7.978843613317497e-4 from 40-digit log-gammas. (Our notes print
+    # b * xi_m with xi_m = 7.978843613317497e-4 from 40-digit log-gammas. (An earlier table had
     # 0.00217661287396: a difference of double-precision log-gammas, off by 7e-10.)
     assert float(lower) == pytest.approx(2.72798037025178 * 7.978843613317497e-4, rel=1e-12)
 

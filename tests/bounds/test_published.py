@@ -25,7 +25,7 @@ DECAYING = budgets(signs=(-1,), sizes=(1, 40))
 
 
 def _capacity_by_hand(T: int) -> dict[str, float]:
-    """Section 2.4 of the notes for BASE, in 40 digits, sums term by term."""
+    """The published capacity for BASE, in 40 digits, sums term by term."""
     with mp.workdps(40):
         D, D_min = mp.log(1 + mp.e), mp.log(1 + mp.exp(-2))
         rho = mp.exp(-D_min / 2)
