@@ -1,11 +1,10 @@
 """Generalization bounds for selective state-space models, as numbers that can be audited.
 
 The bounds most people want are re-exported here; `published`, `errata`, `comparison`,
-`compression` and `symbolic` are modules of their own.
+`compression`, `curve` and `symbolic` are modules of their own.
 """
 
 from bounds.capacity import covering_number as covering_number
-from bounds.curve import curve as curve
 from bounds.generalization import generalization_gap as generalization_gap
 from bounds.generalization import rademacher_lower as rademacher_lower
 from bounds.generalization import rademacher_upper as rademacher_upper

@@ -127,7 +127,7 @@ def _derived(d: int, N: int, M: float) -> tuple[Row, ...]:
         ("RNN", "||A|| < 1", "parameter", "1", "d", recurrent(0.5, mode="parameter")),
         ("RNN", "||A|| > 1", "parameter", "sqrt(T)", "d", recurrent(1.1, mode="parameter")),
         ("LTI SSM", "stable, bounded energy", "norm", "1", "none", partial(lti, rho=0.9)),
-        ("LTI SSM", "stable, bounded amplitude", "norm", "polylog T", "none",
+        ("LTI SSM", "stable, bounded amplitude", "norm", "1", "none",
          partial(lti, rho=0.9, inputs="amplitude")),
         ("selective SSM", "s_A < 0", "norm", "1", decay, ssm(-0.5)),
         ("selective SSM", "s_A = 0", "norm", "T^2", logs, ssm(0.0)),

@@ -2,8 +2,7 @@ r"""Covers of norm balls, and the entropy integral that turns covers into Radema
 
 A class whose log covering number is at most $K^2/\epsilon^2$ has Rademacher complexity of order
 $(K/\sqrt m) \ln(\cdot)$; the functions here carry the constants (D3 to D5 of
-docs/proofs.md).
-All covers are proper: centres are projected onto the constraint set, which is convex and closed.
+docs/proofs.md). Centres are projected onto the set they cover, which is convex and closed.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ def curve(
     (`np.ix_`) with the axis of `m` last: a term is computed once for every point it depends on.
 
     Terms stored as logarithms have names that begin with `ln_`. Where the lower bound does not
-    apply (`step_logits` given, or $a_{lo} > 0$) `ln_R_lower` is $-\infty$, the logarithm of the
-    trivial bound. Raises ValueError naming a malformed argument.
+    apply (`step_logits` or several `outputs` given, or $a_{lo} > 0$) `ln_R_lower` is $-\infty$, the
+    logarithm of the trivial bound. Raises ValueError naming a malformed argument.
     """
     gap_inputs(ssm, m, T, delta, loss, union_cost)
     arguments = {"m": m, "T": T, "delta": delta}
@@ -77,7 +77,7 @@ def _terms(
     add_gap(derive, ssm, m=m, T=T, delta=delta, loss=loss, union_cost=union_cost)
     add_lower(derive, ssm, m, T)
     terms = derive.arrays()
-    attained = np.less_equal(ssm.a_lo, 0) & (ssm.step_logits is None)
+    attained = np.less_equal(ssm.a_lo, 0) & (ssm.step_logits is None) & (ssm.outputs == 1)
     return terms | {"ln_R_lower": np.where(attained, terms["ln_R_lower"], -np.inf)}
 
 

@@ -1,4 +1,4 @@
-r"""What is wrong as printed in Honarpisheh et al. (2025), as negative controls.
+r"""What is wrong or loose in Honarpisheh et al. (2025), as negative controls.
 
 Each erratum is a pair of functions, as printed and as corrected, and a generator of random
 instances on which both can be checked: the printed statement must fail, the corrected one hold.
@@ -72,7 +72,13 @@ class Instance(NamedTuple):
 
 @dataclass(frozen=True)
 class Erratum:
-    """`relation` reads "actual relation claimed"; "==" is up to the relative `tolerance`."""
+    """`relation` reads "actual relation claimed"; "==" is up to the relative `tolerance`.
+
+    `wrong` tells statements that are false as printed from the others: a constant left implicit, a
+    remark that says less than it seems to, something the text relies on without stating it, or a
+    valid bound that is not tight. For these `printed` is our reading of what one might take away.
+    Instances are drawn where the statement fails, so rates of violation compare nothing else.
+    """
 
     code: str
     title: str
@@ -82,6 +88,7 @@ class Erratum:
     instance: Callable[[Generator], Instance]
     functions: tuple[str, ...]
     tolerance: float = 1e-9
+    wrong: bool = True
 
     def holds(self, check: Check) -> bool:
         """Whether the statement is true of this instance, up to rounding."""
@@ -246,7 +253,7 @@ ERRATA: tuple[Erratum, ...] = (
         "E3", "no transient constant for matrices that are not normal",
         "||e^{tau A}|| <= e^{(s_A + eta) tau}; true beyond a t_0 that the constants absorb",
         "||e^{tau A}|| <= K(eta) e^{(s_A + eta) tau} for every tau",
-        "<=", _transient, ("decay_as_printed", "decay"),
+        "<=", _transient, ("decay_as_printed", "decay"), wrong=False,
     ),
     Erratum(
         "E4", "difference of exponentials of matrices that are not normal (Lemma C.3)",
@@ -256,8 +263,8 @@ ERRATA: tuple[Erratum, ...] = (
     ),
     Erratum(
         "E5", "S_1 dropped from the capacity as dominated by S_2",
-        "the capacity is proportional to S_2",
-        "S_2/S_1 tends to rho/(1 - rho), so that S_1 dominates for rho < 1/2 and stays",
+        "the capacity is proportional to S_2 (constants reconstructed)",
+        "S_1 dominates for rho < 1/2; with it the bound stays above the matching lower bound",
         "<=", _headline, ("headline_capacity", "published.capacity"),
     ),
     Erratum(
@@ -265,9 +272,10 @@ ERRATA: tuple[Erratum, ...] = (
         "1/(|s_A| D_min) steps",
         "1/(|s_A| D) steps",
         "==", _saturation, ("saturation_length_as_printed", "saturation_length"), tolerance=0.02,
+        wrong=False,
     ),
     Erratum(
-        "E7", "constant of the lower bound, Theorem 4.1",
+        "E7", "mean of a sign sum in Theorem 4.1, for even m",
         "E|sum of m signs|/m >= sqrt(2/(pi m))",
         "E|sum of m signs|/m >= sqrt(2/(pi (m + 1))); the printed value is the limit",
         ">=", _signs, ("sign_mean_as_printed", "sign_mean"),
@@ -276,26 +284,26 @@ ERRATA: tuple[Erratum, ...] = (
         "E7b", "growth in the lower bound, Theorem 4.1",
         "the model yields ((1 + s_A)^T - 1)/s_A",
         "with the stated zero-order hold it yields (e^{s_A T} - 1)/(e^{s_A} - 1), which is more",
-        "==", _hold, ("growth_sum_as_printed", "growth_sum"),
+        "==", _hold, ("growth_sum_as_printed", "growth_sum"), wrong=False,
     ),
     Erratum(
         "E8", "no sub-exponential bound on the gap for s_A > 0",
         "every bound on the gap is at least the lower bound of Theorem 4.1 (logarithms compared)",
         "that bounds unbounded outputs; a bounded loss has a gap bound that grows like sqrt(T), and"
         " is only bounded from below by c_l xi_m / 2",
-        ">=", _exponential_growth, ("growth_of_bounds", "loss_complexity"),
+        ">=", _exponential_growth, ("growth_of_bounds", "loss_complexity"), wrong=False,
     ),
     Erratum(
         "E9", "cover centres outside the class",
         "the centre of the cover next to a stable matrix decays like the class",
         "its projection onto the class does, and is as near",
-        "<=", _unstable_centre, ("maurey_centre", "project_decays"),
+        "<=", _unstable_centre, ("maurey_centre", "project_decays"), wrong=False,
     ),
     Erratum(
         "E10", "Frobenius norms reported as spectral norms",
         "the logged norm of W is ||W||_2",
         "it is ||W||_F, an upper bound on ||W||_2 by up to sqrt(rank)",
-        "==", _logged_norm, ("spectral_norm_as_logged", "spectral_norm"),
+        "==", _logged_norm, ("spectral_norm_as_logged", "spectral_norm"), wrong=False,
     ),
 )  # fmt: skip
 """E1 to E10; `functions` are in `bounds.misprints` unless another module is named."""

@@ -39,21 +39,20 @@ def rademacher_upper(ssm: SelectiveSSMClass, *, m: Real, T: Real) -> Bound:
     r"""Upper bound on the Rademacher complexity of the (unclipped) outputs.
 
     The minimum of the range `b`, the chained and the textbook entropy integral of the norm-based
-    cover and, for a scalar output, the hybrid bound.
+    cover, and the hybrid bound. Defined for a scalar output; ValueError for several.
     """
     checks.count(m=m, T=T)
+    if ssm.outputs != 1:
+        raise ValueError(f"outputs must be 1 for a Rademacher complexity, got {ssm.outputs}")
     derive = Derivation(ssm.inputs(T=T, m=m))
     blocks = parameter_blocks(ssm)
     lipschitz = add_lipschitz(derive, ssm, T)
     log_b, log_L = lipschitz.log_range, lipschitz.constants
     log_C = add_capacity(derive, blocks, log_L)
-    best = _add_entropy_integral(derive, log_C, "C_F", log_b, "b", m, "raw")
-    formula = "R_raw"
-    if ssm.outputs == 1:
-        add_counts(derive, blocks)
-        best = np.minimum(best, _add_hybrid(derive, ssm, blocks, lipschitz, m))
-        formula = "Min(R_raw, R_hybrid)"
-    derive("R", best, formula, "Rademacher complexity, upper bound", log=True)
+    raw = _add_entropy_integral(derive, log_C, "C_F", log_b, "b", m, "raw")
+    add_counts(derive, blocks)
+    best = np.minimum(raw, _add_hybrid(derive, ssm, blocks, lipschitz, m))
+    derive("R", best, "Min(R_raw, R_hybrid)", "Rademacher complexity, upper bound", log=True)
     return derive.bound("Rad(F) <= R", Source("seqtheory", "theorems D5, D7b"), *assumptions(ssm))
 
 
@@ -65,6 +64,8 @@ def rademacher_lower(ssm: SelectiveSSMClass, *, m: Real, T: Real) -> Bound:
     `step_logits` given, or $a_{lo} > 0$.
     """
     checks.count(m=m, T=T)
+    if ssm.outputs != 1:
+        raise ValueError(f"outputs must be 1 for a Rademacher complexity, got {ssm.outputs}")
     if ssm.step_logits is not None:
         raise ValueError("step_logits must be None for the lower bound: its model uses every step")
     if np.any(np.greater(ssm.a_lo, 0)):

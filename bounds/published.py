@@ -113,8 +113,10 @@ def rademacher_lower(*, s_A: Real, T: Real, m: Real, B_w: Real = 1.0) -> Bound:
     r"""Theorem 4.1 as printed: some sample has $\mathrm{Rad} \ge B_w \frac{(1+s_A)^T-1}{s_A}
     \sqrt{2/(\pi m)}$, with the fraction `T` at $s_A = 0$.
 
-    For one channel, one state, step 1 and inputs of 1. Too large by up to 13 % for even `m`
-    (erratum E7); `bounds.generalization.rademacher_lower` is exact. ValueError for $s_A < 0$.
+    For one channel, one state, step 1 and inputs of 1. The mean of the sign sum is too large by up
+    to 13 % for even `m` (erratum E7), so that the bound fails there at $s_A = 0$ and for small $s_A
+    T$; elsewhere the zero-order hold makes up for it. `bounds.generalization.rademacher_lower` is
+    exact. ValueError for $s_A < 0$.
     """
     checks.nonnegative(s_A=s_A)
     checks.count(T=T, m=m)
@@ -126,7 +128,7 @@ def rademacher_lower(*, s_A: Real, T: Real, m: Real, B_w: Real = 1.0) -> Bound:
     derive("R_lower", value, "B_w*growth*sqrt(2/(pi*m))", "Rademacher complexity", log=True)
     return derive.bound(
         "there is a sample on which Rad(F) >= R_lower", Source(_KEY, "Theorem 4.1"),
-        "as printed; holds for odd m only",
+        "as printed; fails for even m at s_A = 0 and for small s_A T",
     )  # fmt: skip
 
 

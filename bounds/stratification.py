@@ -14,7 +14,8 @@ Every budget has a grid of its own with scale $\beta$, and the weight of a class
 
 The step bias is a logarithm of the step already, hence its uniform grid. A class only
 grows when `s_A`, `p_hi` and the norms are rounded up and `a_lo`, `p_lo` down, so that it contains
-the model by construction.
+the model by construction. Which quantities are stratified at all must be fixed before the data:
+only their values may depend on it.
 """
 
 from __future__ import annotations

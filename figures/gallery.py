@@ -85,8 +85,8 @@ GALLERY: dict[str, Plate] = {
     ),
     "errata": Plate(
         "published-errata",
-        "Statements of the source paper that are wrong as printed, on random instances, beside "
-        "their corrections.",
+        "Statements of the source paper that are wrong as printed, on random instances drawn where "
+        "they fail, beside their corrections.",
         selective_ssm.errata,
     ),
     "gap-holds": Plate(

@@ -221,7 +221,7 @@ def architectures(rows: DataFrame) -> Figure:
 
 def errata(rows: DataFrame) -> Figure:
     """Share of random instances that violate each statement, as printed and corrected."""
-    figure, axis = plt.subplots(figsize=(FULL_WIDTH, 2.6))
+    figure, axis = plt.subplots(figsize=(FULL_WIDTH, 1.7))
     place = np.arange(len(rows))[::-1]
     for version, name, offset in (("printed", "published", 0.12), ("corrected", "upper", -0.12)):
         counts = zip(rows[f"{version}_violations"], rows["instances"], strict=True)

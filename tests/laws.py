@@ -44,7 +44,11 @@ BOUNDS: dict[str, Maker] = {
     "gap_cross_entropy": gap(cross_entropy(n_classes=3, output_bound=2.0), delta=0.99999),
     "gap_after_seeing_data": gap(ramp(), union_cost=30.0),
 }
-NOT_DEFINED = {("rademacher_lower", "step_logits")}
+NOT_DEFINED = {
+    ("rademacher_lower", "step_logits"),
+    ("rademacher_lower", "outputs"),
+    ("rademacher_upper", "outputs"),
+}
 """Pairs (bound, variant of the class) for which the theorem does not hold, and raises."""
 
 

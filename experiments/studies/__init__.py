@@ -10,6 +10,9 @@ STUDIES: dict[str, str] = {
     "output-range": "experiments.studies.output_range:OutputRange",
     "lipschitz-constants": "experiments.studies.lipschitz_constants:LipschitzConstants",
     "rademacher-sandwich": "experiments.studies.rademacher_sandwich:RademacherSandwich",
+    "rademacher-large-samples": (
+        "experiments.studies.rademacher_large_samples:RademacherLargeSamples"
+    ),
     "length-dependence": "experiments.studies.length_dependence:LengthDependence",
     "length-scale": "experiments.studies.length_scale:LengthScale",
     "stability-map": "experiments.studies.stability_map:StabilityMap",

@@ -62,7 +62,7 @@ class Architectures(Study):
         _claim(
             "logarithmic", "polylog T", "<=", tolerance=0.0,
             statement="parameter-counting bounds of linear attention and of a selective SSM at "
-            "s_A = 0, and LTI with bounded amplitude: capacity below T^0.1",
+            "s_A = 0: capacity below T^0.1",
         ),
         _claim(
             "root", "sqrt(T)", "~", tolerance=0.05,

@@ -45,8 +45,9 @@ class RademacherSandwich(Study):
     claims = (
         Claim(
             name="upper-bound-holds",
-            statement="the supremum over models, averaged over signs, stays below the upper bound",
-            source=Source("seqtheory", "theorems D5, D7b"),
+            statement="the supremum over models, averaged over signs, stays below the upper bound, "
+            "which for so few samples is the output range",
+            source=Source("seqtheory", "theorem D2"),
             relation="<=",
             measured="estimated",
             predicted="upper",

@@ -34,7 +34,7 @@ class SampleSize(Study):
     claims = (
         Claim(
             name="parameter-bound-rate",
-            statement="the parameter-counting bound falls as √(ln(m)/m)",
+            statement="the parameter-counting bound falls as 1/√m, up to a logarithm",
             source=Source("seqtheory", "theorem D7a"),
             relation="~",
             measured="gap_parameter",
@@ -45,7 +45,8 @@ class SampleSize(Study):
         ),
         Claim(
             name="norm-bound-rate",
-            statement="the norm-based bound falls as ln(m)/√m once it is not vacuous",
+            statement="once it is not vacuous, the norm-based bound falls as "
+            "C_F (1 + ln(r₀√m/K))/√m",
             source=Source("honarpisheh2025generalization", "Lemma D.4"),
             relation="~",
             measured="gap_norm",
@@ -69,6 +70,6 @@ class SampleSize(Study):
             **{name: gap[name] for name in names},
             "clipped": gap["gap_parameter"] >= 1.0,
             "norm_clipped": gap["gap_norm"] >= 1.0,
-            "rate": np.sqrt(np.log(m) / m),
+            "rate": 1 / np.sqrt(m),
             "norm_rate": folds / np.sqrt(m) * gap["C_F"],
         }

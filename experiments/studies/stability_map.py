@@ -37,7 +37,7 @@ class StabilityMap(Study):
     claims = (
         Claim(
             name="monotone-in-stability",
-            statement="every bound grows, or stays, as the spectral abscissa grows",
+            statement="capacity, range and parameter-counting bound never fall as s_A grows",
             source=Source("seqtheory", "monotonicity"),
             relation="<=",
             measured="largest_drop_in_s_A",
@@ -50,7 +50,7 @@ class StabilityMap(Study):
         ),
         Claim(
             name="monotone-in-step-size",
-            statement="every bound grows, or stays, as the largest step size grows",
+            statement="nor as the largest step size grows",
             source=Source("seqtheory", "monotonicity"),
             relation="<=",
             measured="largest_drop_in_step",

@@ -14,6 +14,7 @@ SMALL = {
     "output-range": {"T": (1, 15), "s_A": (-0.5, 0.3), "models": (300,)},
     "lipschitz-constants": {"T": (1, 8), "s_A": (-0.5, 0.3), "pairs": (300,)},
     "rademacher-sandwich": {"T": (1, 8), "s_A": (-0.5, 0.1), "m": (1, 5), "models": (100,)},
+    "rademacher-large-samples": {"m": (2000,), "s_A": (-0.5,)},
     "length-dependence": {"T": (1, 10, *(round(10 ** (k / 4)) for k in range(12, 25)))},
     "length-scale": {"s_A": (-0.3, -0.01), "B_q": (2.0, 6.0)},
     "stability-map": {"points": (21,)},
@@ -60,7 +61,10 @@ def test_same_trial_gives_the_same_metrics(name):
 
 # A bound that is too small by a constant, or a law with another power, must be refuted.
 SPOILED = {
-    ("lipschitz-constants", "linear-blocks-attained"): ("predicted", "extremal_ratio", 0.99),
+    ("lipschitz-constants", "linear-blocks-attained"): ("plus", "extremal_error", 0.01),
+    ("lipschitz-constants", "state-matrix-attained"): ("plus", "extremal_error_A", 0.01),
+    ("rademacher-large-samples", "hybrid-bound-holds"): ("scale", "hybrid", 1 / 50),
+    ("rademacher-large-samples", "entropy-integral-holds"): ("scale", "chained", 1 / 1500),
     ("rademacher-sandwich", "upper-bound-holds"): ("scale", "upper", 0.9),
     ("rademacher-sandwich", "lower-bound-holds"): ("scale", "lower", 1.1),
     ("length-dependence", "length-independent-when-stable"): ("scale", "ln_C_F_limit", 0.99),
@@ -84,7 +88,8 @@ def test_a_wrong_prediction_is_refuted(study, name):
     kind, column, by = SPOILED[study, name]
     claim = next(claim for claim in load(study).claims if claim.name == name)
     table = rows(study).copy()
-    table[column] = table[column] ** by if kind == "power" else table[column] * by
+    change = {"power": np.power, "scale": np.multiply, "plus": np.add}[kind]
+    table[column] = change(table[column], by)
     assert claim.check(table).outcome == "refuted"
 
 
