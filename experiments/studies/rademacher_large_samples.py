@@ -44,7 +44,7 @@ class RademacherLargeSamples(Study):
 
     s_A: tuple[float, ...] = (-0.5, 0.0)
     """Spectral abscissae (1/time)."""
-    m: tuple[int, ...] = (2000, 20000, 200000)
+    m: tuple[int, ...] = (1000, 10000, 100000)
     """Sample sizes."""
     seed: tuple[int, ...] = (0, 1, 2)
     """Independent samples and signs."""

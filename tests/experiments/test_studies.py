@@ -14,7 +14,7 @@ SMALL = {
     "output-range": {"T": (1, 15), "s_A": (-0.5, 0.3), "models": (300,)},
     "lipschitz-constants": {"T": (1, 8), "s_A": (-0.5, 0.3), "pairs": (300,)},
     "rademacher-sandwich": {"T": (1, 8), "s_A": (-0.5, 0.1), "m": (1, 5), "models": (100,)},
-    "rademacher-large-samples": {"m": (2000,), "s_A": (-0.5,)},
+    "rademacher-large-samples": {"m": (1000,), "s_A": (-0.5,)},
     "length-dependence": {"T": (1, 10, *(round(10 ** (k / 4)) for k in range(12, 25)))},
     "length-scale": {"s_A": (-0.3, -0.01), "B_q": (2.0, 6.0)},
     "stability-map": {"points": (21,)},
