@@ -76,6 +76,13 @@ GALLERY: dict[str, Plate] = {
         "models (points), between its upper and lower bound (lines).",
         selective_ssm.rademacher_sandwich,
     ),
+    "rademacher-large-samples": Plate(
+        "rademacher-large-samples",
+        "Rademacher complexity of large random samples of the one-channel class, below the bounds "
+        "where these are smaller than the trivial one; the distance is what a wrong constant could "
+        "hide in.",
+        selective_ssm.rademacher_large_samples,
+    ),
     "architectures": Plate(
         "architectures",
         "Capacity against the sequence length with all norm budgets equal; the law of each row, "

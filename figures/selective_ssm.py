@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from bounds.errata import ERRATA
-from experiments.intervals import rate
+from experiments.intervals import mean, rate
 from figures.style import BLOCKS, COLORS, FULL_WIDTH
 
 _LN10 = np.log(10)
@@ -175,6 +175,33 @@ def rademacher_sandwich(rows: DataFrame) -> Figure:
     axes[0, 0].set_ylabel(r"Rademacher complexity $/\; b$")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+def rademacher_large_samples(rows: DataFrame) -> Figure:
+    """Estimated complexity of large samples below the entropy and hybrid bounds."""
+    values = sorted(rows["s_A"].unique())
+    figure, axes = plt.subplots(1, len(values), figsize=(FULL_WIDTH, 2.4), squeeze=False)
+    for axis, s_A in zip(axes[0], values, strict=True):
+        at = rows[rows["s_A"] == s_A].groupby("m")
+        first = at.first()
+        for column, color, label in (
+            ("chained", COLORS["norm"], "entropy integral"),
+            ("hybrid", COLORS["hybrid"], "hybrid bound"),
+            ("range", "0.5", "trivial: output range"),
+        ):
+            style = ":" if column == "range" else "-"
+            axis.plot(first.index, first[column], style, color=color, label=label)
+        found = [mean(group["estimated"].to_numpy(), 0.95) for _, group in at]
+        estimate = np.array([interval.estimate for interval in found])
+        spread = np.abs([[i.low for i in found], [i.high for i in found]] - estimate)
+        axis.errorbar(
+            first.index, estimate, spread, fmt="o", color=COLORS["measured"], capsize=2,
+            elinewidth=0.8, label="estimate, 95 % over seeds",
+        )  # fmt: skip
+        axis.set(xscale="log", yscale="log", xlabel="sample size $m$", title=f"$s_A = {s_A:g}$")
+    axes[0, 0].set_ylabel("Rademacher complexity")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
