@@ -9,7 +9,7 @@ verify: $(READY)
 	$(BIN)/python -m experiments verify
 
 test: lint
-	$(BIN)/python -m pytest -n 2
+	CI=1 $(BIN)/python -m pytest -n 2
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -82,6 +82,8 @@ def log_dudley(log_K: Real, log_r0: Real, m: Real) -> Real:
 
     $12 (K/\sqrt m)(1 + \ln(r_0\sqrt m/(3K)))$ while $3K \le r_0 \sqrt m$, else the trivial $r_0$.
     """
+    checks.numeric(log_K=log_K, log_r0=log_r0)
+    checks.count(m=m)
     excess = log_r0 + 0.5 * np.log(m) - np.log(3.0) - log_K
     with np.errstate(invalid="ignore", divide="ignore"):
         integral = np.log(12.0) + log_K - 0.5 * np.log(m) + np.log1p(np.maximum(excess, 0))
@@ -97,6 +99,8 @@ def log_chained(log_K: Real, log_r0: Real, m: Real) -> tuple[Real, Real, Real]:
     $K/(r_0\sqrt m)$ for each $(\lambda, J)$, so that the best pair is found by bisection among the
     corners of the lower envelope of these lines.
     """
+    checks.numeric(log_K=log_K, log_r0=log_r0)
+    checks.count(m=m)
     log_x = np.asarray(log_r0 + 0.5 * np.log(m) - log_K)
     envelope = _chaining_envelope()
     line = np.searchsorted(envelope.log_corners, log_x)

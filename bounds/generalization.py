@@ -107,6 +107,10 @@ def gap_inputs(
     ssm: SelectiveSSMClass, m: Real, T: Real, delta: Real, loss: Loss, union_cost: float
 ) -> dict[str, Real]:
     """Validated inputs of a gap bound, by name."""
+    if not isinstance(ssm, SelectiveSSMClass):
+        raise ValueError(f"ssm must be a SelectiveSSMClass, got {ssm!r}")
+    if not isinstance(loss, Loss):
+        raise ValueError(f"loss must be a Loss, such as ramp(), got {loss!r}")
     checks.count(m=m, T=T)
     checks.probability(delta=delta)
     checks.nonnegative(union_cost=union_cost)

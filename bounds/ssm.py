@@ -89,6 +89,11 @@ class SelectiveSSMClass:
         for name in ("M_q", "M_A", "B_A"):
             if getattr(self, name) is not None:
                 checks.nonnegative(**{name: getattr(self, name)})
+        if np.ndim(self.vocab) or np.ndim(self.outputs):
+            raise ValueError(
+                f"vocab and outputs must be single whole numbers, not arrays, got "
+                f"vocab={self.vocab!r} and outputs={self.outputs!r}"
+            )
         if self.vocab != 0 or isinstance(self.vocab, bool):
             checks.count(vocab=self.vocab)
         self._check_structure()

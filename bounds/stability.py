@@ -54,6 +54,7 @@ def log_softplus(v: Real) -> Real:
 
 def log1mexp(x: Real) -> Real:
     r"""$\ln(1 - e^{-x})$ for $x \ge 0$, accurate at both ends; $-\infty$ at 0."""
+    checks.nonnegative(x=x)
     x = np.asarray(x, dtype=float)
     with np.errstate(divide="ignore"):
         return np.where(x < np.log(2), np.log(-np.expm1(-x)), np.log1p(-np.exp(-x)))[()]
@@ -171,7 +172,8 @@ def log_G2(s: Real, D: Real, D_min: Real, T: Real) -> Real:
     checks.positive(D=D)
     checks.nonnegative(D_min=D_min)
     checks.ordered(D_min=D_min, D=D)
-    s = np.asarray(s, dtype=float)
+    checks.count(T=T)
+    s, D, D_min, T = (np.asarray(value, dtype=float) for value in (s, D, D_min, T))
     decay = np.minimum(s, 0)
     growing = 2 * np.log(D) + log_S2(np.maximum(s, 0) * D, T)
     integral = log_c(-decay * D) + log_J(decay, np.multiply(T, D))
@@ -182,6 +184,9 @@ def log_G2(s: Real, D: Real, D_min: Real, T: Real) -> Real:
 def log_H(s: Real, D: Real, D_min: Real, a_lo: Real, T: Real) -> Real:
     r"""$\ln H$, $H = \min\{D/e + I(s,TD) + \max(s,0) G_2,\; \max(|a_{lo}|,|s|) G_2\}$."""
     checks.ordered(a_lo=a_lo, s=s)
+    checks.positive(D=D)
+    checks.count(T=T)
+    s, D, T = (np.asarray(value, dtype=float) for value in (s, D, T))
     G2 = log_G2(s, D, D_min, T)
     with np.errstate(divide="ignore"):
         growth = np.log(np.maximum(s, 0)) + G2

@@ -90,6 +90,8 @@ def stratify(
     both = [name for name in observed if name in fixed]
     if both:
         raise ValueError(f"{', '.join(both)} must be either observed or fixed, got both")
+    if not isinstance(beta, int | float | Mapping):
+        raise ValueError(f"beta must be a number or map names of budgets to numbers, got {beta!r}")
     scales = dict.fromkeys(_NAMES, beta) if isinstance(beta, int | float) else dict(beta)
     if any(name not in _NAMES for name in scales):
         raise ValueError(f"beta must be a number or map names of budgets to numbers, got {beta!r}")
@@ -145,6 +147,8 @@ def rate_point(x: float, beta: float = 1.0) -> tuple[float, float]:
 
 def bias_point(x: float, beta: float = 1.0) -> tuple[float, float]:
     r"""Smallest multiple $\beta j \ge x$, and its weight: 1/3 for 0, $2/(\pi^2 j^2)$ else."""
+    if abs(x) > beta * 2.0**53:
+        raise ValueError(f"beta must be at least 2**-53 times the quantity {x!r}, got {beta!r}")
     j = math.ceil(x / beta)
     while j * beta < x:
         j += 1

@@ -238,14 +238,18 @@ def _deferred(tensor: Any) -> Callable[[], ndarray]:
 
 
 def _refuse_compression(path: Path) -> None:
-    """torch.save stores its entries as they are: compressed ones are not a checkpoint's."""
+    """Refuse damaged archives, and compressed ones, which torch.save never writes."""
     if not zipfile.is_zipfile(path):
         return
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+            # torch.load does not compare check sums.
+            damaged = archive.testzip() if stored else None
     except zipfile.BadZipFile as error:
         raise CheckpointError(f"{path}: a damaged archive ({error})") from error
-    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+    if damaged is not None:
+        raise CheckpointError(f"{path}: a damaged archive ({damaged} fails its check sum)")
     if not stored or sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise CheckpointError(f"{path}: a compressed archive, which torch.save never writes")

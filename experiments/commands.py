@@ -105,6 +105,9 @@ def main(arguments: Sequence[str]) -> int:
     except RefusedError as refusal:
         print(f"error: {refusal}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted; what has finished is kept, the same command continues", file=sys.stderr)
         return 130
@@ -164,6 +167,10 @@ def verify(options: Verify) -> int:
     from experiments.studies import STUDIES, load
 
     store = ResultStore(options.results)
+    offered = {preset for name in STUDIES for preset in load(name).presets}
+    if options.preset not in offered:
+        known = ", ".join(sorted(offered))
+        raise RefusedError(f"no study has a preset {options.preset!r}; there are: {known}")
     findings: list[Finding] = []
     failures: dict[str, int] = {}
     for name in STUDIES:

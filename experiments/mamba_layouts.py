@@ -46,6 +46,10 @@ def mamba_layers(checkpoint: Checkpoint) -> tuple[Core, ...]:
     stems = {match[1]: int(match[2]) for match in found if match}
     if not stems:
         return ()
+    of_cores = r"(.*layers\.\d+\.)mixer\.(x_proj|dt_proj|dt_bias|conv1d|D)\b"
+    for name in checkpoint:
+        if (match := re.match(of_cores, name)) and match[1] not in stems:
+            raise CheckpointError(f"{checkpoint.path}: {match[1]}mixer.A_log is missing")
     kind = checkpoint.config.get("model_type", "mamba")
     if kind not in ("mamba", "mamba2"):
         raise CheckpointError(f"{checkpoint.path}: the architecture {kind!r} is not covered")

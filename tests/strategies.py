@@ -154,7 +154,7 @@ def budgets(
     if draw(st.booleans()):
         named["F_B"] = named["B_B"] * draw(st.floats(0.8, 2))
     if variant == "step_logits":
-        reach = named["B_q"] * named["B_u"]
+        reach = min(named["B_q"], named.get("M_q", math.inf)) * named["B_u"]
         share = sorted((draw(st.floats(0, 1)), draw(st.floats(0, 1))))
         low, span = named["p_lo"] - reach, named["p_hi"] - named["p_lo"] + 2 * reach
         named["step_logits"] = (low + share[0] * span, low + share[1] * span)

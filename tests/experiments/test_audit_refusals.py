@@ -223,3 +223,23 @@ def test_hybrids_are_audited_but_not_run(write, tmp_path, capsys):
     np.save(tokens, TOKENS)
     assert len(audit_checkpoint(path).rows) == 2
     assert "layers other than" in _refused(capsys, path, "--data", tokens)
+
+
+def test_a_flipped_bit_in_a_torch_file_is_noticed(tmp_path, capsys):
+    path = tmp_path / "model.pt"
+    tensors = {k: np.array(v, dtype=np.float32) for k, v in layouts.single_block().items()}
+    torch.save({k: torch.from_numpy(v) for k, v in tensors.items()}, path)
+    content = bytearray(path.read_bytes())
+    place = content.index(tensors["SSM.ssm.A"].tobytes())
+    content[place + 1] ^= 1
+    path.write_bytes(content)
+    assert main([str(path)]) == 2
+    assert "fails its check sum" in capsys.readouterr().err
+
+
+def test_a_layer_without_its_decay_is_noticed(tmp_path, capsys):
+    tensors = layouts.mamba()
+    del tensors["backbone.layers.1.mixer.A_log"]
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert main([str(tmp_path / "model.safetensors")]) == 2
+    assert "layers.1.mixer.A_log is missing" in capsys.readouterr().err
