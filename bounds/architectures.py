@@ -19,8 +19,8 @@ from bounds.capacity import (
     Block,
     add_capacity,
     add_counts,
-    entropy,
     entropy_formula,
+    entropy_of_radius,
     parameter_blocks,
 )
 from bounds.covering import log_maurey_coefficient
@@ -268,7 +268,7 @@ def _capacity(
         statement = "ln N(F, radius, sup) <= (C_F/radius)^2 for every radius"
     else:
         add_counts(derive, blocks)
-        log_N = entropy(blocks, log_L, np.log(radius))
+        log_N = entropy_of_radius(blocks, log_L)(np.log(radius))
         derive("ln_N", log_N, entropy_formula(blocks, "radius"), "log covering number")
         derive("C_N", np.sqrt(log_N), "sqrt(ln_N)", "capacity at this radius")
         statement = "ln N(F, radius, sup) <= C_N^2 at this radius"

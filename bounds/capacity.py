@@ -98,7 +98,7 @@ def covering_number(ssm: SelectiveSSMClass, *, T: Real, radius: float, cover: st
         derive("ln_N", log_N, "C_F**2/radius**2", "log covering number", log=True)
     else:
         add_counts(derive, blocks)
-        log_N = entropy(blocks, log_L, np.log(radius))
+        log_N = entropy_of_radius(blocks, log_L)(np.log(radius))
         derive("ln_N", log_N, entropy_formula(blocks, "radius"), "log covering number")
     return derive.bound(
         "ln N(F, radius, sup) <= ln_N", Source("seqtheory", "theorem D4"), *assumptions(ssm)
@@ -131,13 +131,11 @@ def _lipschitz_name(block: Block) -> str:
     return "u" if block.name == "E" else block.name
 
 
-def entropy(blocks: tuple[Block, ...], log_L: dict[str, Real], log_radius: Real) -> Real:
-    """Volumetric log covering number; radii are shared out in proportion to parameter counts."""
-    return entropy_of_radius(blocks, log_L)(log_radius)
-
-
 def entropy_of_radius(blocks: tuple[Block, ...], log_L: dict[str, Real]) -> Callable[[Real], Real]:
-    """`entropy` as a function of the logarithm of the radius, for searches over radii."""
+    """Volumetric log covering number as a function of the logarithm of the radius.
+
+    The radius is shared out among the blocks in proportion to their parameter counts.
+    """
     total = sum(block.count for block in blocks)
     with np.errstate(divide="ignore"):
         log_ratios = [

@@ -90,10 +90,8 @@ def stratify(
     both = [name for name in observed if name in fixed]
     if both:
         raise ValueError(f"{', '.join(both)} must be either observed or fixed, got both")
-    if not isinstance(beta, int | float | Mapping):
-        raise ValueError(f"beta must be a number or map names of budgets to numbers, got {beta!r}")
-    scales = dict.fromkeys(_NAMES, beta) if isinstance(beta, int | float) else dict(beta)
-    if any(name not in _NAMES for name in scales):
+    scales = dict.fromkeys(_NAMES, beta) if isinstance(beta, int | float) else beta
+    if not isinstance(scales, Mapping) or any(name not in _NAMES for name in scales):
         raise ValueError(f"beta must be a number or map names of budgets to numbers, got {beta!r}")
     budgets = tuple(
         _round(name, value, scales.get(name, 1.0)) for name, value in observed.items()
