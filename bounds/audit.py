@@ -7,7 +7,10 @@ for the cancellations not to matter.
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 import mpmath
@@ -160,6 +163,97 @@ def _kl_inverse(q: Any, budget: Any) -> Any:
     return high
 
 
+_DIGITS_OF_INTEGRALS = 30
+"""Working digits of quantities that are integrals, whatever the digits of the audit."""
+
+
+@cache
+def _shifted_line(a: int) -> tuple[Any, list[tuple[Any, Any]]]:
+    """Spacing, and pairs phi(h), w(h/sqrt 2)/2, w Faddeeva's, on the line h = x + ia, x >= 0."""
+    step = mp.mpf(3) / 8
+    pairs = []
+    for i in range(30):
+        h = mp.mpc(step * i, a)
+        faddeeva = mp.exp(-h * h / 2) * mp.erfc(mp.mpc(a, -step * i) / mp.sqrt(2))
+        pairs.append((mp.npdf(h), faddeeva / 2))
+    return step, pairs
+
+
+@cache
+def _internal_angle(k: int) -> Any:
+    """Probability p_k of docs/proofs.md, M1; sqrt(k) is close to the height of the saddle."""
+    step, pairs = _shifted_line(round(math.sqrt(k)))
+    values = [(density * half**k).real for density, half in pairs]
+    return mp.sqrt(k + 1) * step * (values[0] + 2 * mp.fsum(values[1:]))
+
+
+@lru_cache(maxsize=1)
+def _normal_table() -> tuple[list[Any], list[Any], list[float]]:
+    """Points t of spacing 1/64, |t| <= 12, with ln Phi(t) in multiprecision and as doubles."""
+    nodes = [mp.mpf(i) / 64 for i in range(-768, 769)]
+    logs = [mp.log1p(-mp.ncdf(-t)) if t > 0 else mp.log(mp.ncdf(t)) for t in nodes]
+    return nodes, logs, [float(log) for log in logs]
+
+
+def _external_angle(N: Any, k: int) -> Any:
+    """E Phi(t)^(N-1-k) over normal t of variance 1/(k+1), by the trapezoid rule."""
+    nodes, logs, doubles = _normal_table()
+    power, precision = N - 1 - k, k + 1
+    sizes = [
+        float(power) * log - precision * (i - 768) ** 2 / 8192 for i, log in enumerate(doubles)
+    ]
+    top = max(sizes)
+    total = mp.fsum(
+        mp.exp(power * logs[i] - precision * nodes[i] ** 2 / 2)
+        for i, size in enumerate(sizes)
+        if size > top - 60
+    )
+    return mp.sqrt(precision / (2 * mp.pi)) * total / 64
+
+
+def _statistical_dimension(N: Any) -> Any:
+    """Mean number of active competitors (docs/proofs.md, M1) to 20 digits."""
+    if N <= 2:  # exact, so that comparisons with whole numbers are decided
+        return (N - 1) / 2
+    with mp.workdps(_DIGITS_OF_INTEGRALS):
+        total, binomial = mp.mpf(0), mp.mpf(1)
+        for k in range(1, int(N)):
+            binomial *= (N - k) / k
+            term = k * binomial * _internal_angle(k) * _external_angle(N, k)
+            total += term
+            if k > total and term < mp.mpf(10) ** -22:
+                break
+        return total
+
+
+def _gaussian_error(load: Any, own: Any, spread: Any, owners: Any, others: Any) -> Any:
+    """Error of one key with Gaussian scores (docs/proofs.md, M5) to 20 digits."""
+
+    def log_cdf(x: Any) -> Any:
+        return mp.log1p(-mp.ncdf(-x)) if x > 0 else mp.log(mp.ncdf(x))
+
+    def error(g: Any) -> Any:
+        c = 1 + g * mp.sqrt(load)
+        v = load + spread * max(0, 2 * c - 1)
+        log_correct = owners * log_cdf(c / mp.sqrt(v + own)) if owners else 0
+        return -mp.expm1(log_correct + (others * log_cdf(c / mp.sqrt(v)) if others else 0))
+
+    with mp.workdps(_DIGITS_OF_INTEGRALS):
+        if load == 0:
+            return error(0)
+        low, kink, high = -10 - 1 / mp.sqrt(load), -1 / (2 * mp.sqrt(load)), mp.mpf(10)
+        ends = [low, min(kink, high), high] if kink < high else [low, high]
+        edges = [
+            left + (right - left) * i / n
+            for left, right in itertools.pairwise(ends)
+            for n in [int(right - left) + 1]
+            for i in range(n)
+        ]
+        return mp.quad(
+            lambda g: mp.npdf(g) * error(g), [*edges, high], method="gauss-legendre", maxdegree=5
+        )
+
+
 MULTIPRECISION = Arithmetic(
     number=mpmath.mpf,
     power=lambda base, exponent: base**exponent,
@@ -168,6 +262,8 @@ MULTIPRECISION = Arithmetic(
         "exp": mp.exp,
         "log": mp.log,
         "log1p": mp.log1p,
+        "log2": lambda x: mp.log(x, 2),
+        "loggamma": mp.loggamma,
         "sqrt": mp.sqrt,
         "Abs": abs,
         "Min": min,
@@ -179,7 +275,10 @@ MULTIPRECISION = Arithmetic(
         "J": _J,
         "I": _I,
         "c": _c,
+        "lambertw": mp.lambertw,
         "xi": _xi,
         "kl_inverse": _kl_inverse,
+        "gaussian_error": _gaussian_error,
+        "statistical_dimension": _statistical_dimension,
     },
 )

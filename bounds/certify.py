@@ -304,6 +304,24 @@ def _kl_inverse(q: arb, budget: arb) -> arb:
     return low.union(high)
 
 
+def _log2(x: arb) -> arb:
+    """Exact at powers of two, where comparisons with whole numbers would stay undecided."""
+    if x.is_exact() and x > 0:
+        mantissa, exponent = x.man_exp()
+        if mantissa == 1:
+            return arb(exponent)
+    return x.log() / arb.const_log2()
+
+
+def _not_enclosed(name: str) -> Callable[..., _Ball]:
+    """A function of the audit that has no rigorous enclosure here."""
+
+    def refuse(*_: _Ball) -> _Ball:
+        raise ArithmeticError(f"{name} is an integral without a rigorous enclosure: audit instead")
+
+    return refuse
+
+
 BALLS = Arithmetic(
     number=lambda text: _Ball(arb(text)),
     power=_on_balls(lambda base, exponent: base**exponent),
@@ -312,6 +330,9 @@ BALLS = Arithmetic(
         "exp": _on_balls(arb.exp),
         "log": _on_balls(arb.log),
         "log1p": _on_balls(arb.log1p),
+        "log2": _on_balls(_log2),
+        "loggamma": _on_balls(arb.lgamma),
+        "lambertw": _on_balls(arb.lambertw),
         "sqrt": _on_balls(arb.sqrt),
         "Abs": abs,
         "Min": _on_balls(lambda *balls: reduce(arb.min, balls)),
@@ -325,5 +346,7 @@ BALLS = Arithmetic(
         "c": _increasing(_c),
         "xi": _on_balls(_xi),
         "kl_inverse": _increasing(_kl_inverse),
+        "gaussian_error": _not_enclosed("gaussian_error"),
+        "statistical_dimension": _not_enclosed("statistical_dimension"),
     },
 )

@@ -40,9 +40,9 @@ class Options:
     """Measure the speed of a part of the library, next to a plain implementation of it."""
 
     benchmark: Annotated[Positional[str], arg(metavar="BENCHMARK")]
-    """What to measure: bounds."""
+    """What to measure: bounds, memory."""
     points: int = 20_000
-    """Points of a grid."""
+    """Points of a grid of the bounds."""
     repeats: int = 5
     """Repeats, of which the median counts; the ways compared take turns."""
     json: Path | None = None
@@ -61,8 +61,8 @@ def main(argv: Sequence[str]) -> int:
         if getattr(options, name) < 1:
             print(f"error: --{name} is 1 or more, not {getattr(options, name)}", file=sys.stderr)
             return 2
-    measurements = benchmark(options.points, options.repeats)
-    _print_table(f"{options.benchmark}, processor time of one core", measurements)
+    measurements = benchmark(options)
+    _print_table(options.benchmark, measurements)
     if options.json is not None:
         from experiments import provenance
 
@@ -82,7 +82,8 @@ def measure_bounds(points: int, repeats: int) -> list[Measurement]:
 
     The plain way adds up the step sums over t = 0..T-1, as many points at a time as fit the cache,
     and computes everything else the same way. Its time for all terms is the time of the grid, less
-    that of the step sums in closed form, plus that of the plain sums.
+    that of the step sums in closed form, plus that of the plain sums. Times are processor times of
+    one core.
     """
     from bounds.generalization import generalization_gap
     from bounds.losses import ramp
@@ -94,7 +95,7 @@ def measure_bounds(points: int, repeats: int) -> list[Measurement]:
         "product grid": product_grid(points),
     }.items():
         ways = {"grid": lambda ssm=ssm, m=m, T=T: all_terms(ssm, m, T)}
-        seconds = _seconds(ways, repeats)["grid"]
+        seconds = median_times(ways, repeats)["grid"]
         size = all_terms(ssm, m, T)["gap"].size
         measured.append(Measurement(f"all terms, {name}", size / seconds, "points/s"))
 
@@ -107,7 +108,7 @@ def measure_bounds(points: int, repeats: int) -> list[Measurement]:
             "closed": lambda some=some, T=T: step_sums(some, T),
             "plain": lambda ssm=ssm, T=T: plain_step_sums(ssm, T),
         }
-        seconds = _seconds(ways, repeats)
+        seconds = median_times(ways, repeats)
         grid, closed = seconds["grid"] / points, seconds["closed"] / points
         plain = seconds["plain"] / few
         measured += [
@@ -126,12 +127,25 @@ def measure_bounds(points: int, repeats: int) -> list[Measurement]:
         "its audit at 50 digits": bound.audit,
         "its certificate": bound.certify,
     }
-    for name, seconds in _seconds(ways, repeats).items():
+    for name, seconds in median_times(ways, repeats).items():
         measured.append(Measurement(name, 1000 * seconds, "ms"))
     return measured
 
 
-BENCHMARKS: dict[str, Callable[[int, int], list[Measurement]]] = {"bounds": measure_bounds}
+def _bounds(options: Options) -> list[Measurement]:
+    return measure_bounds(options.points, options.repeats)
+
+
+def _memory(options: Options) -> list[Measurement]:
+    from experiments.bench_memory import measure_memory
+
+    return measure_memory(options.repeats)
+
+
+BENCHMARKS: dict[str, Callable[[Options], list[Measurement]]] = {
+    "bounds": _bounds,
+    "memory": _memory,
+}
 
 
 def scattered_points(
@@ -207,16 +221,20 @@ def plain_step_sums(ssm: SelectiveSSMClass, T: int) -> tuple[ndarray, ndarray, n
     return sums[0], sums[1], sums[2]
 
 
-def _seconds(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median processor time of each way; one warm-up, then all take turns."""
+def median_times(
+    ways: dict[str, Callable[[], Any]],
+    repeats: int,
+    clock: Callable[[], float] = time.process_time,
+) -> dict[str, float]:
+    """Median seconds of each way; one warm-up, then all take turns."""
     for way in ways.values():
         way()
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
-            start = time.process_time()
+            start = clock()
             way()
-            taken[name].append(time.process_time() - start)
+            taken[name].append(clock() - start)
     return {name: max(median(times), 1e-9) for name, times in taken.items()}
 
 

@@ -247,8 +247,9 @@ def _examine(study: Study, store: ResultStore, workers: int | None) -> tuple[lis
         last_line = (failures[0].error or "").strip().splitlines()[-1]
         print(f"  first failure, {failures[0].trial.key}: {last_line}", file=sys.stderr)
     rows = store.rows(study)
+    table = rows if rows.empty else study.table(rows)
     claims = beside_corrections(study.claims)
-    return [_finding(type(study), claim, rows) for claim in claims], len(failures)
+    return [_finding(type(study), claim, table) for claim in claims], len(failures)
 
 
 def _finding(study: type[Study], claim: Claim, rows: pandas.DataFrame) -> Finding:

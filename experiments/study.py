@@ -7,14 +7,17 @@ import itertools
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
 from experiments.claims import Claim
+
+if TYPE_CHECKING:
+    import pandas
 
 Metric = float | int | str | bool | np.ndarray
 _Study = TypeVar("_Study", bound="Study")
@@ -80,7 +83,7 @@ class Study(ABC):
     presets: ClassVar[Mapping[str, Preset]]
     """From "quick", "small", "medium" and "paper", those that make sense for the study."""
     measure: ClassVar[Callable[..., Mapping[str, Any]]]
-    """Static method `measure(rng, **config)`: metrics by name, each of type `Metric`."""
+    """Static or class method `measure(rng, **config)`: metrics by name, each a `Metric`."""
 
     @abstractmethod
     def grid(self) -> Mapping[str, Iterable[Any]]:
@@ -94,6 +97,30 @@ class Study(ABC):
             Trial(self.name, self.version, dict(zip(grid, point, strict=True)))
             for point in itertools.product(*axes)
         )
+
+    @classmethod
+    def batches(cls, trials: Sequence[Trial]) -> Sequence[Sequence[Trial]]:
+        """The trials in the groups that a worker measures together: by default, each alone."""
+        return [(trial,) for trial in trials]
+
+    @classmethod
+    def measure_together(cls, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Mapping[str, Any]]]:
+        """The metrics of every trial, in any order, each as soon as it is known.
+
+        Overridden, with `batches`, where measuring many trials at once is faster. No result may
+        depend on the company: `measure` is then the batch of one.
+        """
+        for trial in trials:
+            yield trial, cls.measure(trial.rng, **trial.config)
+
+    @staticmethod
+    def table(rows: pandas.DataFrame) -> pandas.DataFrame:
+        """What the claims and figures see of the trials' rows: all of them, unless overridden.
+
+        A study whose quantity is only defined over several trials (a capacity, over loads) gathers
+        it here. Rows may be missing where trials failed or have not been run.
+        """
+        return rows
 
     @classmethod
     def at(cls: type[_Study], preset: str, **overrides: Any) -> _Study:

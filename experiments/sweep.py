@@ -6,7 +6,7 @@ import os
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,11 +44,12 @@ def sweep(
 ) -> SweepSummary:
     """Run the study's trials that the store lacks, in `workers` processes (0: in this one).
 
-    By default there are as many workers as CPUs this process may use. Each trial's record is
-    written by the process that ran it, at its end: killing the sweep loses the running trials and
-    nothing else, and calling it again continues. A trial that raises, or whose worker dies, becomes
-    a failed record and is tried again by the next sweep. KeyboardInterrupt stops the workers at
-    once and is raised again.
+    By default there are as many workers as CPUs this process may use. A worker takes one of the
+    study's `batches` at a time, and writes each trial's record at the trial's end: killing the
+    sweep loses the running trials and nothing else, and calling it again continues. A trial that
+    raises, or whose worker dies, becomes a failed record and is tried again by the next sweep; the
+    others of its batch are measured without it. KeyboardInterrupt stops the workers at once and is
+    raised again.
     """
     if workers is None:
         workers = provenance.available_cpus()
@@ -61,23 +62,25 @@ def sweep(
     outcomes: list[bool] = []
     if missing:
         origin = provenance.collect()
-        task = partial(run_trial, type(study), store, origin)
+        task = partial(run_batch, type(study), store, origin)
         with _bar(study.name, len(missing), shown=progress) as advance:
 
-            def finished(succeeded: bool) -> None:
-                outcomes.append(succeeded)
-                advance()
+            def finished(succeeded: Sequence[bool]) -> None:
+                outcomes.extend(succeeded)
+                advance(len(succeeded))
 
-            waiting = deque(missing)
+            waiting = deque(type(study).batches(missing))
             while waiting:
                 suspects = _run(waiting, task, min(workers, len(waiting)), finished)
                 if suspects:
                     _require_workers(task)
-                for trial in suspects:
+                for batch in suspects:
+                    if len(batch) > 1:
+                        waiting.extend((trial,) for trial in batch)
                     # Whichever trial killed the pool kills a worker of its own as well.
-                    if _run(deque([trial]), task, 1, finished):
-                        store.put(_record(trial, origin, 0.0, {}, _DIED))
-                        finished(False)
+                    elif _run(deque([batch]), task, 1, finished):
+                        store.put(_record(batch[0], origin, 0.0, {}, _DIED))
+                        finished([False])
     return SweepSummary(
         ran=sum(outcomes),
         cached=len(trials) - len(missing),
@@ -86,36 +89,51 @@ def sweep(
     )
 
 
-def run_trial(
-    study: type[Study], store: ResultStore, origin: Mapping[str, Any], trial: Trial
-) -> bool:
-    """Measure one trial and write its record; whether it succeeded."""
-    if trial in store:  # finished by another sweep in the meantime
-        return True
+def run_batch(
+    study: type[Study], store: ResultStore, origin: Mapping[str, Any], batch: Sequence[Trial]
+) -> list[bool]:
+    """Measure trials together and write their records; whether each succeeded.
+
+    Where that raises, those without a record are measured one by one. The seconds of a record are
+    those since the one before it.
+    """
+    left = dict.fromkeys(trial for trial in batch if trial not in store)
+    # The others were finished by another sweep in the meantime.
+    succeeded = [True] * (len(batch) - len(left))
+    if not left:
+        return succeeded
     origin = {**origin, "threads": os.environ.get("OMP_NUM_THREADS", "default")}
     started = time.monotonic()
     try:
-        metrics = study.measure(trial.rng, **trial.config)
-        store.put(_record(trial, origin, time.monotonic() - started, metrics, None))
+        for trial, metrics in study.measure_together(tuple(left)):
+            store.put(_record(trial, origin, time.monotonic() - started, metrics, None))
+            del left[trial]
+            succeeded.append(True)
+            started = time.monotonic()
+        if left:
+            raise RuntimeError(f"measure_together of {study.name!r} left out {len(left)} trials")
     except Exception:
-        error = traceback.format_exc()
-        store.put(_record(trial, origin, time.monotonic() - started, {}, error))
-        return False
-    return True
+        if len(batch) == 1:
+            error = traceback.format_exc()
+            store.put(_record(batch[0], origin, time.monotonic() - started, {}, error))
+            return [False]
+        for trial in left:
+            succeeded += run_batch(study, store, origin, (trial,))
+    return succeeded
 
 
 def _run(
-    waiting: deque[Trial],
-    task: Callable[[Trial], bool],
+    waiting: deque[Sequence[Trial]],
+    task: Callable[[Sequence[Trial]], list[bool]],
     workers: int,
-    finished: Callable[[bool], None],
-) -> list[Trial]:
-    """Run the waiting trials until none is left or the pool breaks.
+    finished: Callable[[list[bool]], None],
+) -> list[Sequence[Trial]]:
+    """Run the waiting batches until none is left or the pool breaks.
 
-    Returns the trials that were in flight when it broke. No more than twice as many trials are
+    Returns the batches that were in flight when it broke. No more than twice as many batches are
     submitted as there are workers, so that these are few and a large grid costs no memory.
     """
-    running: dict[Future[bool], Trial] = {}
+    running: dict[Future[list[bool]], Sequence[Trial]] = {}
     try:
         with executor(workers) as pool:
             while waiting or running:
@@ -130,7 +148,7 @@ def _run(
     return []
 
 
-def _require_workers(task: Callable[[Trial], bool]) -> None:
+def _require_workers(task: Callable[..., object]) -> None:
     """RuntimeError where no worker can even load the task: then no trial is to blame."""
     try:
         with executor(1) as pool:
@@ -161,7 +179,7 @@ def _record(
 
 
 @contextmanager
-def _bar(title: str, total: int, *, shown: bool) -> Iterator[Callable[[], object]]:
+def _bar(title: str, total: int, *, shown: bool) -> Iterator[Callable[[int], object]]:
     """A progress bar with the expected end, on terminals; logs and pipes get nothing."""
     from rich.console import Console
     from rich.progress import (
@@ -184,4 +202,4 @@ def _bar(title: str, total: int, *, shown: bool) -> Iterator[Callable[[], object
     )
     with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
         task = bar.add_task(title, total=total)
-        yield lambda: bar.advance(task)
+        yield lambda trials: bar.advance(task, trials)

@@ -119,6 +119,6 @@ def draw_all(
             _log.warning("figure %s not drawn: no rows of %s at %s", name, plate.study, preset)
             continue
         with paper():
-            png, pdf = save(plate.draw(rows), folder, name, origin)
+            png, pdf = save(plate.draw(kind.table(rows)), folder, name, origin)
         drawn.append(Drawn(name, plate.caption, png, pdf))
     return drawn

@@ -18,7 +18,7 @@ import tests.typecheck  # noqa: F401  (the hook below looks it up as an attribut
 # by the thousand; checking them there would make the tests ten times slower.
 SHAPED = ("matrices", "covering", "compression", "misprints", "curve")
 _hook = install_import_hook(
-    [*(f"bounds.{module}" for module in SHAPED), "experiments", "figures"],
+    [*(f"bounds.{module}" for module in SHAPED), "memory", "experiments", "figures"],
     "tests.typecheck.typecheck",
 )
 _hook.__enter__()

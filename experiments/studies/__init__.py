@@ -21,6 +21,16 @@ STUDIES: dict[str, str] = {
     "architectures": "experiments.studies.architectures:Architectures",
     "published-errata": "experiments.studies.published_errata:PublishedErrata",
     "audited-numbers": "experiments.studies.audited_numbers:AuditedNumbers",
+    "linear-memory": "experiments.studies.linear_memory:LinearMemoryCapacity",
+    "trained-linear-memory": "experiments.studies.trained_memory:TrainedLinearMemory",
+    "retrieval-error": "experiments.studies.retrieval_error:RetrievalError",
+    "storage-guarantee": "experiments.studies.storage_guarantee:StorageGuarantee",
+    "mlp-kernel-memory": "experiments.studies.mlp_memory:MLPKernelCapacity",
+    "mlp-readout-memory": "experiments.studies.mlp_memory:MLPReadoutCapacity",
+    "trained-mlp-memory": "experiments.studies.trained_memory:TrainedMLPMemory",
+    "attention-memory": "experiments.studies.attention_memory:AttentionMemoryCapacity",
+    "memory-quantization": "experiments.studies.memory_quantization:MemoryQuantization",
+    "memory-families": "experiments.studies.memory_families:MemoryFamilies",
 }
 """Name of a study -> "module:Class". Text rather than classes, so that running a numpy study (and
 starting each of its workers) does not import the frameworks the other studies need."""

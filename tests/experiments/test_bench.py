@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import bench
+from experiments import bench, bench_memory
 from experiments.bench import main
 
 
@@ -27,7 +27,7 @@ def test_prints_a_table_and_writes_results(tmp_path, capsys):
 def test_unknown_names_are_refused_in_one_line(capsys):
     assert main(["nothing"]) == 2
     message = capsys.readouterr().err
-    assert message == "error: no benchmark 'nothing'; there are bounds\n"
+    assert message == "error: no benchmark 'nothing'; there are bounds, memory\n"
 
 
 @pytest.mark.parametrize("option", ["points", "repeats"])
@@ -46,3 +46,21 @@ def test_both_ways_give_the_same_sums(T):
 def test_the_product_grid_is_a_product():
     ssm, m, T = bench.product_grid(40)
     assert bench.all_terms(ssm, m, T)["gap"].shape == (2, 2, 2, 2, 2)
+
+
+def test_memory_benchmark_compares_both_ways(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_memory, "MEMBERS", (1, 3))
+    monkeypatch.setattr(bench_memory, "RECALL", {"d": 8, "N": 50, "tested": 20})
+    path = tmp_path / "bench.json"
+    assert main(["memory", "--repeats", "1", "--json", str(path)]) == 0
+    found = {m["name"]: m for m in json.loads(path.read_text())["measurements"]}
+    assert found["3 trainings, together against one by one"]["unit"] == "times as fast"
+    assert found["recall, share of the matrix product"]["unit"] == "%"
+    assert all(m["value"] > 0 for m in found.values())
+
+
+def test_the_members_of_the_benchmark_are_nested_and_differ():
+    few, many = bench_memory.sweep_members(7), bench_memory.sweep_members(60)
+    settings = [(m.facts.d, m.facts.N, m.training, m.memory.weight[0, 0].item()) for m in many]
+    assert len(set(settings)) == 60
+    assert [m.facts.N for m in few] == [m.facts.N for m in many[:7]]

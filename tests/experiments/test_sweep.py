@@ -19,7 +19,7 @@ from experiments import provenance
 from experiments.executors import ProcessPool
 from experiments.store import ResultStore
 from experiments.sweep import sweep
-from tests.experiments.toy import Toy
+from tests.experiments.toy import Together, Toy
 
 _PATIENCE = 60
 """Seconds after which a condition that must come true is given up."""
@@ -42,7 +42,7 @@ def start(study: Toy, root: Path, workers: int) -> subprocess.Popen[bytes]:
         "from pathlib import Path\n"
         "from experiments.store import ResultStore\n"
         "from experiments.sweep import sweep\n"
-        "from tests.experiments.toy import Toy\n"
+        "from tests.experiments.toy import Together, Toy\n"
         f"sweep({study!r}, ResultStore(Path({str(root)!r})), workers={workers})\n"
     )
     return subprocess.Popen(
@@ -257,3 +257,76 @@ def test_sigkill_at_random_moments_loses_nothing_finished(tmp_path: Path):
     assert finish(start(study, root, workers=2)) == (0, "")
     assert survived.items() <= contents(root).items()
     assert_same_as_undisturbed(study, root, tmp_path / "undisturbed")
+
+
+def batch_sizes(folder: Path) -> list[int]:
+    return [int(line) for line in (folder / "batches").read_text().split()]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_measuring_together_gives_the_same_records(tmp_path: Path, workers: int):
+    study = Together(sizes=(1, 2, 4, 8, 16), seeds=2, folder=str(tmp_path))
+    store = ResultStore(tmp_path / "results")
+    summary = sweep(study, store, workers)
+    assert (summary.ran, summary.cached, summary.failed) == (10, 0, 0)
+    assert sorted(batch_sizes(tmp_path)) == [2, 4, 4]
+    for trial in study.trials():
+        record = store.get(trial)
+        assert record is not None
+        expected = Together.measure(trial.rng, **trial.config)
+        assert record.metrics["value"] == expected["value"]
+        assert (record.metrics["path"] == expected["path"]).all()
+
+
+def test_only_missing_trials_are_measured_together(tmp_path: Path):
+    store = ResultStore(tmp_path / "results")
+    few = Together(sizes=(1, 2), seeds=3, folder=str(tmp_path))
+    sweep(few, store, workers=0)
+    (tmp_path / "batches").unlink()
+    summary = sweep(Together(sizes=(1, 2, 4), seeds=3, folder=str(tmp_path)), store, workers=0)
+    assert (summary.ran, summary.cached) == (3, 6)
+    assert batch_sizes(tmp_path) == [3]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("deed", "message"),
+    [
+        ("raise", "ArithmeticError: no luck"),
+        ("return-object", "ValueError: metric 'value' is a object"),
+        ("leave-out", "RuntimeError: measure_together of 'together' left out 1 trials"),
+    ],
+)
+def test_failure_in_a_batch_is_that_of_its_trial(
+    tmp_path: Path, deed: str, message: str, workers: int
+):
+    study = Together(sizes=(1, 2), seeds=1, deeds=("obey", deed))
+    store = ResultStore(tmp_path)
+    summary = sweep(study, store, workers)
+    assert (summary.ran, summary.failed) == (2, 2)
+    failures = store.failures(study)
+    assert [failure.trial.config["deed"] for failure in failures] == [deed, deed]
+    assert all(message in (failure.error or "") for failure in failures)
+    assert store.rows(study)["deed"].tolist() == ["obey", "obey"]
+
+
+def test_dying_worker_costs_one_trial_of_its_batch(tmp_path: Path):
+    study = Together(sizes=(1, 2, 4), seeds=2, deeds=("die",))
+    store = ResultStore(tmp_path)
+    summary = sweep(study, store, workers=1)
+    assert (summary.ran, summary.failed) == (5, 1)
+    (failure,) = store.failures(study)
+    assert (failure.trial.config["size"], failure.trial.config["seed"]) == (2, 0)
+    assert "worker process died" in (failure.error or "")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's /proc")
+def test_sigkill_in_the_middle_of_a_batch_keeps_its_finished_trials(tmp_path: Path):
+    study = Together(sizes=(1, 2, 4, 8), seeds=1, delay=0.3)
+    root = tmp_path / "killed"
+    kill(study, root, files=4, delay=0, whole_group=False)
+    survived = {path: data for path, data in contents(root).items() if path.suffix == ".json"}
+    assert 2 <= len(survived) < 4, "the kill hit no running batch"
+    summary = sweep(study, ResultStore(root), workers=0)
+    assert (summary.ran, summary.cached) == (4 - len(survived), len(survived))
+    assert survived.items() <= contents(root).items()

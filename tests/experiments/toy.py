@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ import numpy as np
 from bounds.result import Source
 from experiments.claims import Claim
 from experiments.store import ResultStore
-from experiments.study import Preset, Study
+from experiments.study import Preset, Study, Trial
 
 _SOURCE = Source(key="toy2024", place="Theorem 1")
 
@@ -150,3 +150,23 @@ def draw_all(store: ResultStore, folder: Path, preset: str) -> list[SimpleNamesp
     png = folder / "toy.png"
     png.write_bytes(b"\x89PNG toy")
     return [SimpleNamespace(name="toy", caption=f"A <toy> figure, {preset}", png=png, pdf=png)]
+
+
+@dataclass(frozen=True)
+class Together(Toy):
+    """Measured four at a time, the last first; each batch leaves its size in the folder."""
+
+    name = "together"
+
+    @classmethod
+    def batches(cls, trials: Sequence[Trial]) -> list[Sequence[Trial]]:
+        return [trials[start : start + 4] for start in range(0, len(trials), 4)]
+
+    @classmethod
+    def measure_together(cls, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Mapping[str, Any]]]:
+        if folder := trials[0].config["folder"]:
+            with Path(folder, "batches").open("a") as file:
+                file.write(f"{len(trials)}\n")
+        for trial in reversed(trials):
+            if trial.config["deed"] != "leave-out":
+                yield trial, cls.measure(trial.rng, **trial.config)

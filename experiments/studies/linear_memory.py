@@ -1,0 +1,138 @@
+"""How many facts does a linear memory of width d recall, and does it grow as the theory says?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bounds.result import Source
+from experiments.claims import Claim
+from experiments.study import Preset, Study
+from memory import retrieval
+from memory.linear import LinearMemory
+from memory.measured import search
+
+_PAPER = Source("nichani2024facts", "Theorem 1")
+_FORMULA = Source("seqtheory", "memories, M5 (kernel memory)")
+_AS_PREDICTED = dict(source=_FORMULA, measured="share", predicted=1.0, tolerance=0.1)
+
+
+@dataclass(frozen=True)
+class LinearMemoryCapacity(Study):
+    """Capacity of outer-product and pseudo-inverse memories, each key with its own output."""
+
+    rule: tuple[str, ...] = ("outer-product", "pseudo-inverse")
+    """Constructions of the weight matrix."""
+    d: tuple[int, ...] = (32, 64, 128, 256)
+    """Widths of the memory, which has d² parameters."""
+    accuracy: tuple[float, ...] = (0.99, 1.0)
+    """Shares of the facts that have to be recalled."""
+    seed: tuple[int, ...] = tuple(range(8))
+    """Draws of keys and outputs, the same ones for every memory."""
+
+    name = "linear-memory"
+    title = "Capacity of linear memories"
+    version = 1
+    presets = {
+        "quick": Preset("15 s"),
+        "small": Preset("4 min", {"d": (32, 64, 128, 256, 512), "seed": tuple(range(16))}),
+        "medium": Preset(
+            "3 h on 2 cores", {"d": (64, 128, 256, 512, 1024), "seed": tuple(range(32))}
+        ),
+        "paper": Preset(
+            "minutes on a GPU, days on a CPU",
+            {"d": (64, 128, 256, 512, 1024, 2048, 4096), "seed": tuple(range(16))},
+        ),
+    }
+    claims = (
+        Claim(
+            name="quasilinear-in-parameters",
+            statement="outer products recall N facts without error, N ln N proportional to d²",
+            source=_PAPER,
+            relation="~",
+            measured="facts_log_facts",
+            predicted="parameters",
+            where={"rule": "outer-product", "accuracy": 1.0},
+            over=("d",),
+            tolerance=0.2,
+        ),
+        Claim(
+            name="outer-product-at-most-predicted",
+            statement="on average over widths of 64 and more, outer products recall 99 % of at "
+            "most the predicted number of facts, +10 %",
+            relation="<=",
+            where={"rule": "outer-product", "accuracy": 0.99, "wide": True},
+            **_AS_PREDICTED,
+        ),
+        Claim(
+            name="outer-product-at-least-predicted",
+            statement="on average over widths of 64 and more, outer products recall 99 % of at "
+            "least the predicted number of facts, -10 %",
+            relation=">=",
+            where={"rule": "outer-product", "accuracy": 0.99, "wide": True},
+            **_AS_PREDICTED,
+        ),
+        Claim(
+            name="all-facts-predicted",
+            statement="the number recalled without any error follows the predicted median",
+            source=_FORMULA,
+            relation="~",
+            measured="facts",
+            predicted="predicted",
+            where={"rule": "outer-product", "accuracy": 1.0},
+            over=("d",),
+            tolerance=0.1,
+        ),
+        Claim(
+            name="pseudo-inverse-refunds-d",
+            statement="the pseudo-inverse recalls d facts more than outer products do, its "
+            "cross-talk being that of N - d facts: as predicted, -10 %, over widths of 64 and more",
+            relation=">=",
+            where={"rule": "pseudo-inverse", "accuracy": 0.99, "wide": True},
+            **_AS_PREDICTED,
+        ),
+        Claim(
+            name="capacity-is-monotone",
+            statement="of loads probed below and above the capacity, at most 5 % decide otherwise",
+            source=Source("seqtheory", "capacity search"),
+            relation="<=",
+            failure_probability=0.05,
+            measured="contradiction_rate",
+            predicted=0.0,
+            violations="contradictions",
+            instances="checked",
+            tolerance=0.0,
+        ),
+    )
+
+    def grid(self) -> Mapping[str, Iterable[Any]]:
+        return {"d": self.d, "rule": self.rule, "accuracy": self.accuracy, "seed": self.seed}
+
+    @staticmethod
+    def measure(
+        rng: np.random.Generator, *, d: int, rule: str, accuracy: float, seed: int
+    ) -> dict[str, Any]:
+        crosstalk = {
+            "outer-product": lambda N: retrieval.outer_product(N=N, key_dimension=d),
+            "pseudo-inverse": lambda N: retrieval.least_squares(N=N, features=d),
+        }[rule]
+        predicted = retrieval.predicted_facts(crosstalk, d=d, accuracy=accuracy)
+        found = search(
+            lambda _: LinearMemory(d, d, rule), seed=seed, d=d, accuracy=accuracy, start=predicted
+        )
+        return {
+            "facts": found.facts,
+            "ceiling": found.ceiling,
+            "predicted": predicted,
+            "share": found.facts / predicted,
+            "parameters": d**2,
+            "facts_log_facts": found.facts * np.log(found.facts),
+            "constant": d**2 / (found.facts * np.log(found.facts)),
+            "wide": d >= 64,
+            "contradictions": found.contradictions,
+            "checked": found.checked,
+            "contradiction_rate": found.contradictions / found.checked,
+        }

@@ -1,0 +1,134 @@
+"""Does the share of wrong answers depend on the load N/d² alone, and as predicted?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import brentq
+
+from bounds.result import Source
+from experiments.claims import Claim
+from experiments.study import Preset, Study
+from memory import retrieval
+from memory.facts import draw
+from memory.linear import LinearMemory
+from memory.recall import errors
+
+_SOURCE = Source("seqtheory", "memories, M5")
+_SHARE = dict(source=_SOURCE, predicted=1.0, over=("d",), tolerance=0.05)
+
+
+@dataclass(frozen=True)
+class RetrievalError(Study):
+    """Errors of outer-product memories of several widths at equal loads, among M outputs."""
+
+    d: tuple[int, ...] = (32, 64, 128)
+    """Widths of the memory."""
+    load: tuple[float, ...] = (0.03, 0.04, 0.055, 0.08, 0.12)
+    """Facts per parameter N/d²."""
+    M: tuple[int, ...] = (2048,)
+    """Outputs to choose from; at least as many as facts."""
+    keys: tuple[int, ...] = (1500,)
+    """Keys to test at least, in as many draws as that takes."""
+    seed: tuple[int, ...] = tuple(range(8))
+    """Repeats, each with draws of its own."""
+
+    name = "retrieval-error"
+    title = "Retrieval error against load"
+    version = 1
+    presets = {
+        "quick": Preset("15 s"),
+        "small": Preset(
+            "5 min", {"d": (32, 64, 128, 256), "M": (16384,), "seed": tuple(range(12))}
+        ),
+        "medium": Preset(
+            "2 h on 2 cores",
+            {"d": (64, 128, 256, 512), "M": (65536,), "keys": (10_000,), "seed": tuple(range(16))},
+        ),
+    }
+    claims = (
+        Claim(
+            name="errors-collapse",
+            statement="the load at which the curve for infinite width has the measured error is "
+            "proportional to the actual load N/d², whatever the width",
+            source=_SOURCE,
+            relation="~",
+            measured="equivalent_load",
+            predicted="load",
+            over=("d", "load"),
+            tolerance=0.1,
+        ),
+        Claim(
+            name="error-at-most-predicted",
+            statement="at every width, errors are on average over the loads at most those of the "
+            "finite-width formula, +5 %",
+            relation="<=",
+            measured="share_of_predicted",
+            **_SHARE,
+        ),
+        Claim(
+            name="error-at-least-predicted",
+            statement="at every width, errors are on average over the loads at least those of the "
+            "finite-width formula, -5 %",
+            relation=">=",
+            measured="share_of_predicted",
+            **_SHARE,
+        ),
+        Claim(
+            name="error-of-independent-scores",
+            statement="control: the same with scores of independent noise, variance N/d² + 2/d",
+            relation=">=",
+            measured="share_of_independent",
+            expected="refuted",
+            corrected_by="error-at-least-predicted",
+            **_SHARE,
+        ),
+    )
+
+    def grid(self) -> Mapping[str, Iterable[Any]]:
+        return {
+            "M": self.M, "d": self.d, "load": self.load, "keys": self.keys, "seed": self.seed,
+        }  # fmt: skip
+
+    @staticmethod
+    def measure(
+        rng: np.random.Generator, *, M: int, d: int, load: float, keys: int, seed: int
+    ) -> dict[str, Any]:
+        N = round(load * d**2)
+        draws = -(-keys // N)
+        wrong = 0
+        for number in range(draws):
+            facts = draw(N=N, d=d, M=M, seed=seed * draws + number)
+            wrong += errors(LinearMemory(d, d).store(facts), facts)
+        crosstalk = retrieval.outer_product(N=N, key_dimension=d)
+        predicted = retrieval.retrieval_error(crosstalk=crosstalk, N=N, M=M, d=d)
+        error = wrong / (draws * N)
+        return {
+            "N": N,
+            "error": error,
+            "predicted": predicted,
+            "limit": float(retrieval.limiting_retrieval_error(load=load, M=M)),
+            "share_of_predicted": error / predicted,
+            "share_of_independent": error / _independent_scores(N, M, d),
+            "equivalent_load": _equivalent_load(error, M),
+        }
+
+
+def _equivalent_load(error: float, M: int) -> float:
+    """The load at which the limit of infinite width has this error."""
+
+    def excess(log_load: float) -> float:
+        return float(retrieval.limiting_retrieval_error(load=np.exp(log_load), M=M)) - error
+
+    return float(np.exp(brentq(excess, np.log(1e-4), np.log(1e4))))
+
+
+def _independent_scores(N: int, M: int, d: int) -> float:
+    """Error if scores had independent noise: what neglects that competitors share one F(e_x)."""
+    log_error = retrieval.log_gaussian_error(
+        load=N / d**2, own=2 / d, spread=0.0, owners=M - 1, others=0
+    )
+    return float(np.exp(log_error))

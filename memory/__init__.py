@@ -1,0 +1,1 @@
+"""Associative memories: constructions, their predicted and their measured capacity, and limits."""
