@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas
 
     from experiments.claims import Claim
+    from experiments.executors import Workers
     from experiments.report import Finding
     from experiments.store import ResultStore
     from experiments.study import Study
@@ -152,7 +153,8 @@ def run(options: Run, axes: Sequence[str]) -> int:
             kind, default=kind.at(options.preset), args=axes, prog=prog, description=description
         )
         study.trials()
-    findings, failed = _examine(study, ResultStore(options.results), options.workers)
+    with _workers(options.workers) as workers:
+        findings, failed = _examine(study, ResultStore(options.results), workers)
     Console().print(verdict_table(findings))
     return _status(findings, failed)
 
@@ -173,13 +175,14 @@ def verify(options: Verify) -> int:
         raise RefusedError(f"no study has a preset {options.preset!r}; there are: {known}")
     findings: list[Finding] = []
     failures: dict[str, int] = {}
-    for name in STUDIES:
-        kind = load(name)
-        if options.preset in kind.presets:
-            found, failures[name] = _examine(kind.at(options.preset), store, options.workers)
-            findings += found
-        else:
-            findings += [Finding(kind, claim) for claim in beside_corrections(kind.claims)]
+    with _workers(options.workers) as workers:
+        for name in STUDIES:
+            kind = load(name)
+            if options.preset in kind.presets:
+                found, failures[name] = _examine(kind.at(options.preset), store, workers)
+                findings += found
+            else:
+                findings += [Finding(kind, claim) for claim in beside_corrections(kind.claims)]
     Console().print(verdict_table(findings))
     drawn = import_module(_FIGURES).draw_all(store, options.report / "figures", options.preset)
     paths = write_report(
@@ -233,13 +236,21 @@ def _refusals() -> Iterator[None]:
         raise RefusedError(str(error)) from error
 
 
-def _examine(study: Study, store: ResultStore, workers: int | None) -> tuple[list[Finding], int]:
+def _workers(count: int | None) -> Workers:
+    """Workers as asked for, by default one for each CPU."""
+    from experiments import provenance
+    from experiments.executors import Workers
+
+    if count is not None and count < 0:
+        raise RefusedError(f"--workers is 0 or more, not {count}")
+    return Workers(provenance.available_cpus() if count is None else count)
+
+
+def _examine(study: Study, store: ResultStore, workers: Workers) -> tuple[list[Finding], int]:
     """Run what is missing and check the claims; the findings and the number of failed trials."""
     from experiments.report import beside_corrections
     from experiments.sweep import sweep
 
-    if workers is not None and workers < 0:
-        raise RefusedError(f"--workers is 0 or more, not {workers}")
     summary = sweep(study, store, workers)
     print(f"{study.name}: {summary}", file=sys.stderr)
     failures = store.failures(study)

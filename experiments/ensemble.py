@@ -58,11 +58,12 @@ class Training:
 
 
 LINEAR = Training(learning_rate=40.0, steps=96)
-"""For linear memories. At capacity it succeeds about as often as 1024 steps at rate 100 (d = 8: 0.69
-against 0.74; d = 16: 0.75 and 0.75); keys and outputs are of unit length, and the loss is convex."""
+"""For linear memories of unit keys and outputs. At 0.95 to 1.05 times the predicted capacity it
+stores 0.69, 0.75 and 0.67 of the instances of d = 8, 16 and 32; 1024 steps at rate 100 store 0.74,
+0.75 and 0.78 of them."""
 MLP = Training(learning_rate=0.1, steps=512, betas=(0.95, 0.99))
-"""For two-layer networks, both layers trained. 256 steps cost 10 % of the capacity; rates from 0.2 up
-lose networks of width 64 and more for good."""
+"""For two-layer networks, both layers trained. With 256 steps the capacity is about a tenth lower;
+a rate of 0.2 ruins networks of width 64 and more."""
 
 
 @dataclass(frozen=True, eq=False)

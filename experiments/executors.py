@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
@@ -63,6 +64,36 @@ class ProcessPool(ProcessPoolExecutor):
 def executor(workers: int) -> Executor:
     """A pool of `workers` processes, or this process where `workers` is 0."""
     return ProcessPool(workers) if workers else Serial()
+
+
+class Workers:
+    """`count` workers for several sweeps: started when first needed, and anew after they broke.
+
+    Studies share what their workers have imported. A context manager: leaving it ends the workers.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._pool: Executor | None = None
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.__exit__(*exception)
+
+    @contextmanager
+    def pool(self) -> Iterator[Executor]:
+        """The executor; an exception in the block ends the workers, with all they are doing."""
+        if self._pool is None:
+            self._pool = executor(self.count)
+        try:
+            yield self._pool
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
 
 
 def _start_worker(leash: Connection) -> None:

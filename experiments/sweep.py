@@ -8,14 +8,14 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from experiments import provenance
-from experiments.executors import executor
+from experiments.executors import Workers, executor
 from experiments.store import Record, ResultStore
 from experiments.study import Study, Trial
 
@@ -40,11 +40,15 @@ class SweepSummary:
 
 
 def sweep(
-    study: Study, store: ResultStore, workers: int | None = None, progress: bool = True
+    study: Study,
+    store: ResultStore,
+    workers: int | Workers | None = None,
+    progress: bool = True,
 ) -> SweepSummary:
     """Run the study's trials that the store lacks, in `workers` processes (0: in this one).
 
-    By default there are as many workers as CPUs this process may use. A worker takes one of the
+    By default there are as many workers as CPUs this process may use; several sweeps can share
+    `Workers`. A worker takes one of the
     study's `batches` at a time, and writes each trial's record at the trial's end: killing the
     sweep loses the running trials and nothing else, and calling it again continues. A trial that
     raises, or whose worker dies, becomes a failed record and is tried again by the next sweep; the
@@ -53,7 +57,7 @@ def sweep(
     """
     if workers is None:
         workers = provenance.available_cpus()
-    if workers < 0:
+    if isinstance(workers, int) and workers < 0:
         raise ValueError(f"workers must be 0 or more, got {workers}")
     started = time.monotonic()
     store.discard_stale(study.name)
@@ -63,24 +67,31 @@ def sweep(
     if missing:
         origin = provenance.collect()
         task = partial(run_batch, type(study), store, origin)
-        with _bar(study.name, len(missing), shown=progress) as advance:
+        waiting = deque(type(study).batches(missing))
+        shared = isinstance(workers, Workers)
+        with (
+            nullcontext(workers) if shared else Workers(min(workers, len(waiting))) as crew,
+            _bar(study.name, len(missing), shown=progress) as advance,
+        ):
 
             def finished(succeeded: Sequence[bool]) -> None:
                 outcomes.extend(succeeded)
                 advance(len(succeeded))
 
-            waiting = deque(type(study).batches(missing))
             while waiting:
-                suspects = _run(waiting, task, min(workers, len(waiting)), finished)
+                suspects = _run(waiting, task, crew, finished)
                 if suspects:
                     _require_workers(task)
                 for batch in suspects:
                     if len(batch) > 1:
                         waiting.extend((trial,) for trial in batch)
                     # Whichever trial killed the pool kills a worker of its own as well.
-                    elif _run(deque([batch]), task, 1, finished):
-                        store.put(_record(batch[0], origin, 0.0, {}, _DIED))
-                        finished([False])
+                    else:
+                        with Workers(1) as alone:
+                            died = _run(deque([batch]), task, alone, finished)
+                        if died:
+                            store.put(_record(batch[0], origin, 0.0, {}, _DIED))
+                            finished([False])
     return SweepSummary(
         ran=sum(outcomes),
         cached=len(trials) - len(missing),
@@ -125,7 +136,7 @@ def run_batch(
 def _run(
     waiting: deque[Sequence[Trial]],
     task: Callable[[Sequence[Trial]], list[bool]],
-    workers: int,
+    workers: Workers,
     finished: Callable[[list[bool]], None],
 ) -> list[Sequence[Trial]]:
     """Run the waiting batches until none is left or the pool breaks.
@@ -135,9 +146,9 @@ def _run(
     """
     running: dict[Future[list[bool]], Sequence[Trial]] = {}
     try:
-        with executor(workers) as pool:
+        with workers.pool() as pool:
             while waiting or running:
-                while waiting and len(running) < max(1, 2 * workers):
+                while waiting and len(running) < max(1, 2 * workers.count):
                     future = pool.submit(task, waiting[0])
                     running[future] = waiting.popleft()
                 for future in wait(running, return_when=FIRST_COMPLETED).done:

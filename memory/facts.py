@@ -66,6 +66,10 @@ class Facts:
         """Dimension of the outputs."""
         return self.outputs.shape[1]
 
+    def first(self, N: int, M: int) -> Facts:
+        """The first `N` facts, among the first `M` outputs."""
+        return Facts(self.keys[:N], self.outputs[:M], self.association[:N])
+
     @property
     def values(self) -> Float[Tensor, "N d_out"]:
         """The output embedding each key is to retrieve."""

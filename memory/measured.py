@@ -13,7 +13,7 @@ from scipy.stats import t
 
 from bounds import checks
 from memory.associative import AssociativeMemory
-from memory.facts import Association, Embedding, draw
+from memory.facts import Association, Embedding, Facts, draw
 from memory.recall import MEMORY_BUDGET, Probe, probe
 
 _GROWTH = 1.3
@@ -123,15 +123,24 @@ def search(
     """
     checks.positive(resolution=resolution)
     checks.count(d=d, most=most)
+    if M is None and association != "cyclic":
+        raise ValueError(
+            f"association must be 'cyclic' for as many outputs as facts, got {association!r}"
+        )
     least = 2 if M is None else 1
     outcomes: dict[int, Probe] = {}
 
+    drawn: Facts | None = None
+
     def passes(N: int) -> bool:
+        nonlocal drawn
         if N not in outcomes:
-            facts = draw(
-                N=N, d=d, d_out=d_out, M=M, seed=seed, embedding=embedding,
-                association=association, dtype=dtype, device=device,
-            )  # fmt: skip
+            if drawn is None or N > drawn.N:
+                drawn = draw(
+                    N=N, d=d, d_out=d_out, M=M, seed=seed, embedding=embedding,
+                    association=association, dtype=dtype, device=device,
+                )  # fmt: skip
+            facts = drawn.first(N, N if M is None else M)
             outcomes[N] = probe(
                 build(seed).store(facts), facts,
                 accuracy=accuracy, seed=seed, memory_budget=memory_budget,

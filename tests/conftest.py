@@ -14,11 +14,15 @@ from jaxtyping import install_import_hook
 
 import tests.typecheck  # noqa: F401  (the hook below looks it up as an attribute)
 
-# Where shapes say something. The scalar kernels of bounds broadcast over anything and are called
-# by the thousand; checking them there would make the tests ten times slower.
-SHAPED = ("matrices", "covering", "compression", "misprints", "curve")
+# Where shapes say something. Scalar kernels broadcast over anything and are called by the thousand;
+# checking them there would make the tests ten times slower.
+SHAPED = (
+    *(f"bounds.{name}" for name in ("matrices", "covering", "compression", "misprints", "curve")),
+    *(f"memory.{name}" for name in ("associative", "attention", "facts", "hopfield", "linear")),
+    *(f"memory.{name}" for name in ("measured", "mlp", "readout", "recall", "states")),
+)
 _hook = install_import_hook(
-    [*(f"bounds.{module}" for module in SHAPED), "memory", "experiments", "figures"],
+    [*SHAPED, "experiments", "figures"],
     "tests.typecheck.typecheck",
 )
 _hook.__enter__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,7 @@ from memory.measured import search
 
 _PAPER = Source("nichani2024facts", "Theorem 3 (attention as the memory)")
 _EACH = ("d", "ratio", "head_dim")
-_SCALING = dict(
-    relation="~", measured="facts_log_facts", predicted="parameters", over=_EACH, tolerance=0.2
-)
+_SCALING = dict(relation="~", measured="facts", predicted="parameters", over=_EACH, tolerance=0.2)
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class AttentionMemoryCapacity(Study):
     claims = (
         Claim(
             name="proportional-to-value-output-parameters",
-            statement="heads that gate recall N facts, N ln N proportional to H d_h d, also beyond "
+            statement="heads that gate recall facts in proportion to H d_h d, also beyond "
             "H d_h = d",
             source=_PAPER,
             where={"attention": "gating"},
@@ -67,7 +66,7 @@ class AttentionMemoryCapacity(Study):
         ),
         Claim(
             name="proportional-with-uniform-attention",
-            statement="control: N ln N is proportional to H d_h d also with uniform attention",
+            statement="control: capacity is proportional to H d_h d also with uniform attention",
             source=Source("seqtheory", "attention heads"),
             where={"attention": "uniform"},
             expected="refuted",
@@ -102,12 +101,7 @@ class AttentionMemoryCapacity(Study):
         if width % head_dim:
             raise ValueError(f"ratio * d = {width} must be a multiple of head_dim = {head_dim}")
         gating = attention == "gating"
-        predicted, one_matrix = (
-            retrieval.predicted_facts(
-                lambda N, m=m: retrieval.least_squares(N=N, features=m), d=d, accuracy=0.99
-            )
-            for m in (width if gating else min(width, d), d)
-        )
+        predicted = _predicted(width if gating else min(width, d), d)
         found = search(
             lambda seed: AttentionMemory(
                 d, d, width // head_dim, head_dim, gating=gating, seed=seed
@@ -119,7 +113,13 @@ class AttentionMemoryCapacity(Study):
             "ceiling": found.ceiling,
             "predicted": predicted,
             "share": found.facts / predicted,
-            "one_matrix": one_matrix,
+            "one_matrix": _predicted(d, d),
             "parameters": width * d,
-            "facts_log_facts": found.facts * np.log(found.facts),
         }
+
+
+@cache
+def _predicted(features: int, d: int) -> int:
+    return retrieval.predicted_facts(
+        lambda N: retrieval.least_squares(N=N, features=features), d=d, accuracy=0.99
+    )

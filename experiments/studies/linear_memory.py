@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ class LinearMemoryCapacity(Study):
 
     rule: tuple[str, ...] = ("outer-product", "pseudo-inverse")
     """Constructions of the weight matrix."""
-    d: tuple[int, ...] = (32, 64, 128, 256)
+    d: tuple[int, ...] = (32, 64, 96, 128, 192)
     """Widths of the memory, which has d² parameters."""
     accuracy: tuple[float, ...] = (0.99, 1.0)
     """Shares of the facts that have to be recalled."""
@@ -57,7 +58,7 @@ class LinearMemoryCapacity(Study):
             predicted="parameters",
             where={"rule": "outer-product", "accuracy": 1.0},
             over=("d",),
-            tolerance=0.2,
+            tolerance=0.25,
         ),
         Claim(
             name="outer-product-at-most-predicted",
@@ -115,11 +116,7 @@ class LinearMemoryCapacity(Study):
     def measure(
         rng: np.random.Generator, *, d: int, rule: str, accuracy: float, seed: int
     ) -> dict[str, Any]:
-        crosstalk = {
-            "outer-product": lambda N: retrieval.outer_product(N=N, key_dimension=d),
-            "pseudo-inverse": lambda N: retrieval.least_squares(N=N, features=d),
-        }[rule]
-        predicted = retrieval.predicted_facts(crosstalk, d=d, accuracy=accuracy)
+        predicted = _predicted(rule, d, accuracy)
         found = search(
             lambda _: LinearMemory(d, d, rule), seed=seed, d=d, accuracy=accuracy, start=predicted
         )
@@ -136,3 +133,12 @@ class LinearMemoryCapacity(Study):
             "checked": found.checked,
             "contradiction_rate": found.contradictions / found.checked,
         }
+
+
+@cache
+def _predicted(rule: str, d: int, accuracy: float) -> int:
+    crosstalk = {
+        "outer-product": lambda N: retrieval.outer_product(N=N, key_dimension=d),
+        "pseudo-inverse": lambda N: retrieval.least_squares(N=N, features=d),
+    }[rule]
+    return retrieval.predicted_facts(crosstalk, d=d, accuracy=accuracy)

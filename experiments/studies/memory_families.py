@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -99,8 +100,13 @@ class MemoryFamilies(Study):
             "ended": found.ceiling == np.inf,
             "parameters": learned,
             "square": learned == d**2,
-            "learned_optimum": float(learned_facts(parameters=learned)),
+            "learned_optimum": _learned_facts(learned),
             "information": information,
             "stored_bits": bits_each * learned,
             "density": information / learned,
         }
+
+
+@cache
+def _learned_facts(parameters: int) -> int:
+    return int(float(learned_facts(parameters=parameters)))

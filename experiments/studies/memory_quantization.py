@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -97,11 +98,7 @@ class MemoryQuantization(Study):
 
     @staticmethod
     def measure(rng: np.random.Generator, *, d: int, bits: int, seed: int) -> dict[str, Any]:
-        def crosstalk(N: int) -> retrieval.Crosstalk:
-            full = retrieval.outer_product(N=N, key_dimension=d)
-            return full if bits == 32 else retrieval.quantised(full, bits=bits)
-
-        predicted = retrieval.predicted_facts(crosstalk, d=d, accuracy=0.99)
+        predicted = _predicted(d, bits)
         found = search(
             lambda _: LinearMemory(d, d) if bits == 32 else QuantizedMemory(d, d, bits),
             seed=seed, d=d, start=predicted, check=False,
@@ -128,3 +125,12 @@ class MemoryQuantization(Study):
             kept=joined["facts"] / joined["facts_of_full"],
             predicted_kept=joined["predicted"] / joined["predicted_of_full"],
         )
+
+
+@cache
+def _predicted(d: int, bits: int) -> int:
+    def crosstalk(N: int) -> retrieval.Crosstalk:
+        full = retrieval.outer_product(N=N, key_dimension=d)
+        return full if bits == 32 else retrieval.quantised(full, bits=bits)
+
+    return retrieval.predicted_facts(crosstalk, d=d, accuracy=0.99)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -103,16 +104,15 @@ class RetrievalError(Study):
         for number in range(draws):
             facts = draw(N=N, d=d, M=M, seed=seed * draws + number)
             wrong += errors(LinearMemory(d, d).store(facts), facts)
-        crosstalk = retrieval.outer_product(N=N, key_dimension=d)
-        predicted = retrieval.retrieval_error(crosstalk=crosstalk, N=N, M=M, d=d)
+        predicted, limit, independent = _predictions(N, M, d, load)
         error = wrong / (draws * N)
         return {
             "N": N,
             "error": error,
             "predicted": predicted,
-            "limit": float(retrieval.limiting_retrieval_error(load=load, M=M)),
+            "limit": limit,
             "share_of_predicted": error / predicted,
-            "share_of_independent": error / _independent_scores(N, M, d),
+            "share_of_independent": error / independent,
             "equivalent_load": _equivalent_load(error, M),
         }
 
@@ -126,9 +126,18 @@ def _equivalent_load(error: float, M: int) -> float:
     return float(np.exp(brentq(excess, np.log(1e-4), np.log(1e4))))
 
 
-def _independent_scores(N: int, M: int, d: int) -> float:
-    """Error if scores had independent noise: what neglects that competitors share one F(e_x)."""
-    log_error = retrieval.log_gaussian_error(
+@cache
+def _predictions(N: int, M: int, d: int, load: float) -> tuple[float, float, float]:
+    """Error by the finite-width formula, at infinite width, and if scores were independent.
+
+    The last neglects that competitors share one F(e_x): noise of variance N/d² + 2/d for each.
+    """
+    crosstalk = retrieval.outer_product(N=N, key_dimension=d)
+    log_independent = retrieval.log_gaussian_error(
         load=N / d**2, own=2 / d, spread=0.0, owners=M - 1, others=0
     )
-    return float(np.exp(log_error))
+    return (
+        retrieval.retrieval_error(crosstalk=crosstalk, N=N, M=M, d=d),
+        float(retrieval.limiting_retrieval_error(load=load, M=M)),
+        float(np.exp(log_independent)),
+    )

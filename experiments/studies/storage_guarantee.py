@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -120,7 +122,7 @@ class StorageGuarantee(Study):
             return float(errors(build(d).store(facts), facts) > 0)
 
         if guarantee == "a priori":
-            guaranteed = int(float(hebbian_guaranteed_facts(d=d, delta=_DELTA)))
+            guaranteed = _guaranteed_facts(d)
         else:
             guaranteed = _certified_facts(build, d=d, seed=seed)
         found = search(
@@ -136,13 +138,18 @@ class StorageGuarantee(Study):
         }
 
 
+@cache
+def _guaranteed_facts(d: int) -> int:
+    return int(float(hebbian_guaranteed_facts(d=d, delta=_DELTA)))
+
+
 def _certified_facts(build: Callable[[int], AssociativeMemory], *, d: int, seed: int) -> int:
     """The largest number of facts, within 2 %, that their kernel certifies with confidence."""
 
     def certified(N: int) -> bool:
         facts = draw(N=N, d=d, seed=seed, dtype=torch.float64)
         log_failure = log_kernel_failure(_kernel(build(N), facts), d=d, M=N)
-        return log_failure <= np.log(_DELTA)
+        return log_failure <= math.log(_DELTA)
 
     low, high = 1, 2
     while certified(high):
