@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from statistics import median
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
 
+from experiments import provenance
 from experiments.bench import Measurement, median_times
 from experiments.ensemble import Member, Outcome, Training, train
+from experiments.executors import ProcessPool, Workers
+from experiments.store import ResultStore
+from experiments.studies import load
+from experiments.sweep import sweep
 from memory.facts import draw
 from memory.linear import LinearMemory
 from memory.recall import margins
@@ -22,52 +29,58 @@ SIZES = {8: 22, 11: 35, 16: 62, 22: 101, 32: 183}
 LOADS = (1.0, 0.9, 1.1, 0.8, 1.2)
 LEARNING_RATES = (20.0, 40.0)
 _SEEDS = 3
+PRESETS = ("trained-linear-memory", "trained-mlp-memory")
+PRESETS = ("trained-linear-memory", "trained-mlp-memory")
 RECALL = {"d": 512, "N": 50_000, "tested": 4096}
 """Facts of which some keys are recalled: the time for all of them is proportional."""
 
 
 def measure_memory(repeats: int) -> list[Measurement]:
-    """All of the below."""
-    return [*measure_training(repeats), *measure_recall(repeats)]
+    """Seconds on the wall; ratios are of ways that took turns in this run."""
+    return [*measure_training(repeats), *measure_recall(repeats), measure_presets()]
 
 
 def measure_training(repeats: int) -> list[Measurement]:
-    """Members of a capacity sweep, trained as one ensemble and one after another.
+    """Members of a capacity sweep: one after another, and as ensembles in one and more processes.
 
-    Processor time with one thread: what each worker of a sweep has, so the ratio is also that of
-    two sweeps on all cores. Facts are drawn beforehand.
+    Every process has one thread, the fastest for matrices of this size.
     """
+    processes = provenance.available_cpus()
+    several = f"ensemble, {processes} processes"
     measured = []
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with _threads(1), ProcessPool(processes) as pool:
         for count in MEMBERS:
-            ours, theirs = _training_seconds(count, repeats)
-            name = f"{count} training{'s' if count > 1 else ''}"
+            shares = [(count, part, processes) for part in range(processes)]
+            ways = {
+                "one by one": lambda count=count: train_one_by_one(sweep_members(count)),
+                "ensemble": lambda count=count: train_share(count, 0, 1),
+                several: lambda shares=shares: list(
+                    pool.map(train_share, *zip(*shares, strict=True))
+                ),
+            }
+            seconds = median_times(ways, repeats, time.perf_counter)
+            title = f"{count} trainings"
+            measured += [Measurement(f"{title}, {name}", s, "s") for name, s in seconds.items()]
             measured += [
-                Measurement(f"{name}, together", ours, "s"),
-                Measurement(f"{name}, one by one", theirs, "s"),
-                Measurement(f"{name}, together against one by one", theirs / ours, "times as fast"),
+                Measurement(f"{title}, {name}", seconds["one by one"] / seconds[name], "times")
+                for name in ("ensemble", several)
             ]
-    finally:
-        torch.set_num_threads(before)
     return measured
 
 
-def _training_seconds(count: int, repeats: int) -> tuple[float, float]:
-    """Median seconds of `train` and of the plain loop, which take turns."""
-    ways = {"together": lambda members: list(train(members)), "one by one": train_one_by_one}
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for way in ways.values():
-        way(sweep_members(1))
-    for _ in range(repeats):
-        for name, way in ways.items():
-            members = sweep_members(count)  # anew: training changes them
-            start = time.process_time()
-            way(members)
-            taken[name].append(time.process_time() - start)
-    ours, theirs = (max(median(times), 1e-9) for times in taken.values())
-    return ours, theirs
+def train_share(count: int, part: int, parts: int) -> int:
+    """Train every so manieth of the members as an ensemble; the number of them."""
+    members = sorted(sweep_members(count), key=lambda member: (member.facts.d, member.facts.N))
+    return len(list(train(members[part::parts])))
+
+
+def measure_presets() -> Measurement:
+    """The studies of trained memories at their small preset, from nothing, with all processors."""
+    started = time.perf_counter()
+    with TemporaryDirectory() as folder, Workers(provenance.available_cpus()) as workers:
+        for name in PRESETS:
+            sweep(load(name).at("small"), ResultStore(Path(folder)), workers)
+    return Measurement(" and ".join(PRESETS) + ", small", time.perf_counter() - started, "s")
 
 
 def measure_recall(repeats: int) -> list[Measurement]:
@@ -156,3 +169,13 @@ def train_one_by_one(members: Sequence[Member]) -> list[Outcome]:
             )
         )
     return outcomes
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

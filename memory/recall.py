@@ -17,7 +17,7 @@ from bounds import checks
 from memory.associative import AssociativeMemory
 from memory.facts import Facts
 
-MEMORY_BUDGET = 2**27
+MEMORY_BUDGET = 2**25
 """Default working memory in bytes, beside the facts and the memory themselves."""
 _ROWS = 1024
 """Keys scored at once where the budget allows: enough for full speed of matrix products."""
