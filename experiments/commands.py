@@ -183,8 +183,11 @@ def verify(options: Verify) -> int:
                 findings += found
             else:
                 findings += [Finding(kind, claim) for claim in beside_corrections(kind.claims)]
-    Console().print(verdict_table(findings))
-    drawn = import_module(_FIGURES).draw_all(store, options.report / "figures", options.preset)
+        Console().print(verdict_table(findings))
+        with workers.pool() as executor:
+            drawn = import_module(_FIGURES).draw_all(
+                store, options.report / "figures", options.preset, executor=executor
+            )
     paths = write_report(
         options.report,
         preset=options.preset,

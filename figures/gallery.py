@@ -1,19 +1,22 @@
-"""Every figure by name: the study whose rows it shows, its caption, and how it is drawn."""
+"""Every figure by name: the studies whose rows it shows, its caption, and how it is drawn."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from experiments import provenance
+from experiments.executors import Serial
 from experiments.store import ResultStore
 from experiments.studies import load
-from figures import selective_ssm
+from figures import memory, selective_ssm
 from figures.style import paper, save
 
 _log = logging.getLogger(__name__)
@@ -21,11 +24,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plate:
-    """A figure of the gallery: drawn from the rows of one study."""
+    """A figure of the gallery: drawn from the tables of its studies, one each in their order."""
 
-    study: str
+    studies: tuple[str, ...]
     caption: str
-    draw: Callable[[DataFrame], Figure]
+    draw: Callable[..., Figure]
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Drawn:
 
 GALLERY: dict[str, Plate] = {
     "bound-against-length": Plate(
-        "length-dependence",
+        ("length-dependence",),
         "Bounds of the reference class against the sequence length, below, at and above the "
         "stability threshold. Top: Rademacher complexity with matching lower bound and the "
         "published bound (stable case only). Bottom: the three bounds on the generalization gap; "
@@ -48,77 +51,165 @@ GALLERY: dict[str, Plate] = {
         selective_ssm.bound_against_length,
     ),
     "length-scale": Plate(
-        "length-scale",
+        ("length-scale",),
         "Length from which on the capacity is constant, over stabilities and step ranges. Ours is "
         "set by the largest step, the published one by the smallest.",
         selective_ssm.length_scale,
     ),
     "stability-map": Plate(
-        "stability-map",
+        ("stability-map",),
         "Capacity and gap bound over spectral abscissa and step size. White: the stability "
         "threshold, and where the largest step makes the model forget within 10, 100 and 1000 "
         "steps.",
         selective_ssm.stability_map,
     ),
     "capacity-terms": Plate(
-        "length-dependence",
+        ("length-dependence",),
         "What the capacity is paid for: shares of the parameter blocks in γ.",
         selective_ssm.capacity_terms,
     ),
     "gap-against-samples": Plate(
-        "sample-size",
+        ("sample-size",),
         "The three gap bounds against the sample size; each is valid, and so is their minimum.",
         selective_ssm.gap_against_samples,
     ),
     "rademacher-sandwich": Plate(
-        "rademacher-sandwich",
+        ("rademacher-sandwich",),
         "Rademacher complexity, by exact average over all sign vectors of the supremum over many "
         "models (points), between its upper and lower bound (lines).",
         selective_ssm.rademacher_sandwich,
     ),
     "rademacher-large-samples": Plate(
-        "rademacher-large-samples",
+        ("rademacher-large-samples",),
         "Rademacher complexity of large random samples of the one-channel class, below the bounds "
         "where these are smaller than the trivial one; the distance is what a wrong constant could "
         "hide in.",
         selective_ssm.rademacher_large_samples,
     ),
     "architectures": Plate(
-        "architectures",
+        ("architectures",),
         "Capacity against the sequence length with all norm budgets equal; the law of each row, "
         "checked against its capacity function, is in the legend. The two modes must not be "
         "compared with each other.",
         selective_ssm.architectures,
     ),
     "errata": Plate(
-        "published-errata",
+        ("published-errata",),
         "Statements of the source paper that are wrong as printed, on random instances drawn where "
         "they fail, beside their corrections.",
         selective_ssm.errata,
     ),
     "gap-holds": Plate(
-        "gap-holds",
+        ("gap-holds",),
         "Largest generalization gap over thousands of models on noisy majority, exact because all "
         "inputs can be enumerated, below the bound.",
         selective_ssm.gap_holds,
+    ),
+    "linear-memory-capacity": Plate(
+        ("linear-memory", "trained-linear-memory"),
+        "Facts that a d × d matrix recalls (markers: mean and 95 % over draws; lines: predicted). "
+        "Left: N ln N grows as d², and training stores several times as much as outer products. "
+        "Right: the constant of that law, which approaches its limits (dotted) so slowly that "
+        "predictions at finite width are needed. Below: fitted exponents of N ln N in d².",
+        memory.linear_memory_capacity,
+    ),
+    "mlp-memory-capacity": Plate(
+        ("mlp-kernel-memory", "mlp-readout-memory", "trained-mlp-memory"),
+        "Facts of which two-layer networks recall 99 %, against the parameters m d of a layer. "
+        "Left: a new output for every fact; to hold as many as a trained network, a least-squares "
+        "readout needs about ten and the provable kernel constructions tens of times as many "
+        "parameters. Right: 32 outputs, where a readout gains nothing from d > 31. Solid: "
+        "predicted; dashed: every weight of both layers worth as much as one of a trained matrix. "
+        "Intervals of trained networks include the step between loads.",
+        memory.mlp_memory_capacity,
+    ),
+    "attention-memory-capacity": Plate(
+        ("attention-memory",),
+        "Facts of which attention heads recall 99 %, against the parameters of their outputs. "
+        "Heads that gate go on beyond H d_h = d, small ones nearly as predicted for generic "
+        "features. Heads that attend uniformly, of either size, end at the capacity of one matrix.",
+        memory.attention_memory_capacity,
+    ),
+    "retrieval-error": Plate(
+        ("retrieval-error",),
+        "Share of wrong answers of outer-product memories. Left: measured at several widths, with "
+        "the predictions at these widths and in the limit of infinite width. Right: the load at "
+        "which the limit has the measured error, against the actual one; curves approach the "
+        "diagonal as d grows.",
+        memory.retrieval_error,
+    ),
+    "guarantee-against-capacity": Plate(
+        ("storage-guarantee",),
+        "Facts that theorems with explicit constants guarantee with probability 0.9, before keys "
+        "are drawn (a priori) or from the kernel of given keys (certified; readout of 4d ReLU "
+        "features), below the measured capacity, with the factor between the two.",
+        memory.guarantee_against_capacity,
+    ),
+    "memory-quantization": Plate(
+        ("memory-quantization",),
+        "Outer-product memories with fewer bits per weight (markers; lines: predicted from the "
+        "distortion of the quantiser). Left: share of the facts that is kept. Right: bits of facts "
+        "per stored bit, best at one bit per weight, still an order of magnitude below the "
+        "information limit.",
+        memory.memory_quantization,
+    ),
+    "memory-families": Plate(
+        ("memory-families", "trained-linear-memory", "trained-mlp-memory"),
+        "Kinds of memories compared; markers of the left panel are named in the right one. Left: "
+        "facts recalled (99 %; trained matrix: all) against learned parameters, below what 2 and "
+        "all 32 bits of each parameter allow. Right: bits per learned parameter at the largest "
+        "size, smaller sizes faint; hollow: compressed outer products. Only trained memories come "
+        "near the 2 bits of language models. The parameters of a Hopfield memory grow with its "
+        "facts, of which it is given as many as the search allows.",
+        memory.memory_families,
     ),
 }
 
 
 def draw_all(
-    store: ResultStore, folder: Path, preset: str = "quick", names: Iterable[str] = GALLERY
+    store: ResultStore,
+    folder: Path,
+    preset: str = "quick",
+    names: Iterable[str] = GALLERY,
+    executor: Executor | None = None,
 ) -> list[Drawn]:
-    """Draw the named figures whose studies have rows in the store; log the others."""
-    drawn = []
+    """Draw the named figures all of whose studies have rows in the store; log the others."""
+    executor = executor or Serial()
     origin = provenance.collect()
-    for name in names:
-        plate = GALLERY[name]
-        kind = load(plate.study)
-        rows = store.rows(kind.at(preset)) if preset in kind.presets else None
-        if rows is None or rows.empty:
-            _log.warning("figure %s not drawn: no rows of %s at %s", name, plate.study, preset)
-            continue
-        with paper():
-            png, pdf = save(plate.draw(kind.table(rows)), folder, name, origin)
-        drawn.append(Drawn(name, plate.caption, png, pdf))
+    tasks = [executor.submit(_draw, store, folder, preset, name, origin) for name in names]
+    drawn = []
+    for task in tasks:
+        result = task.result()
+        if isinstance(result, Drawn):
+            drawn.append(result)
+        else:
+            _log.warning("%s", result)
     return drawn
+
+
+def _draw(
+    store: ResultStore, folder: Path, preset: str, name: str, origin: Mapping[str, Any]
+) -> Drawn | str:
+    """The figure on disk, or why it was not drawn."""
+    plate = GALLERY[name]
+    tables = []
+    for study in plate.studies:
+        table = _table(store, study, preset)
+        if isinstance(table, str):
+            return f"figure {name} not drawn: {table}"
+        tables.append(table)
+    with paper():
+        png, pdf = save(plate.draw(*tables), folder, name, origin)
+    return Drawn(name, plate.caption, png, pdf)
+
+
+def _table(store: ResultStore, study: str, preset: str) -> DataFrame | str:
+    """What a figure sees of a study at a preset, or why there is nothing to see."""
+    kind = load(study)
+    rows = store.rows(kind.at(preset)) if preset in kind.presets else None
+    if rows is None or rows.empty:
+        return f"no rows of {study} at {preset}"
+    try:
+        return kind.table(rows)
+    except ValueError as problem:  # rows that do not make up a single capacity
+        return f"rows of {study} at {preset}: {problem}"

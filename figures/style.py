@@ -33,8 +33,32 @@ COLORS = {
     "linear attention": "#E69F00",
     "softmax attention": "#D55E00",
 }
+MEMORIES = {
+    "outer-product": "#0072B2",
+    "pseudo-inverse": "#56B4E9",
+    "trained-linear": "#332288",
+    "kernel-quadratic": "#882255",
+    "kernel-relu": "#CC79A7",
+    "mlp-readout": "#44AA99",
+    "trained-mlp": "#0B5345",
+    "attention": "#D55E00",
+    "linear-attention": "#E69F00",
+    "delta-rule": "#A6761D",
+    "diagonal-ssm": "#999933",
+    "hopfield": "#808080",
+}
+"""Colours of memories: blues for one matrix, reds for kernel and greens for other MLPs, the darkest
+for trained ones; where hues are close, lightness differs."""
+MEMORIES |= dict.fromkeys(
+    ("one-bit", "two-bit", "low-rank", "projection"), MEMORIES["outer-product"]
+)
 BLOCKS = ("#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00", "#CC79A7")
 """Colours of parts that are stacked."""
+
+
+def shades(number: int) -> list[Any]:
+    """Blues from light to dark, for an ordered size."""
+    return [matplotlib.colormaps["Blues"](0.4 + 0.6 * (k + 1) / number) for k in range(number)]
 
 
 @contextmanager

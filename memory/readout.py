@@ -17,7 +17,8 @@ RIDGE = 1e-8
 """Ridge of the normal equations, relative to the mean eigenvalue of the Gram matrix."""
 
 RANK_TOLERANCE = 1e-10
-"""Singular values below this fraction of the largest count as zero."""
+"""Singular values below this fraction of the largest count as zero; also those that rounding of
+the features to their own type can make."""
 
 Features = Callable[[Tensor], Tensor]
 """A map of keys (N, d) to features (N, width)."""
@@ -58,8 +59,11 @@ def least_squares(
             for keys, values in blocks(facts, like, _rows(facts, width))
         ]
         stacked, targets = (torch.cat(parts).cpu() for parts in zip(*seen, strict=True))
+        rounding = torch.finfo(like.dtype).eps * max(stacked.shape)
         # Not gelsy, which torch starts from uninitialised pivots so that it may lose rank.
-        solution = torch.linalg.lstsq(stacked, targets, rcond=RANK_TOLERANCE, driver="gelsd")
+        solution = torch.linalg.lstsq(
+            stacked, targets, rcond=max(RANK_TOLERANCE, rounding), driver="gelsd"
+        )
         return solution.solution.mT.to(like.device)
     gram = torch.zeros(width, width, dtype=torch.float64, device=like.device)
     moment = torch.zeros(width, facts.d_out, dtype=torch.float64, device=like.device)

@@ -41,7 +41,13 @@ class AttentionMemoryCapacity(Study):
     version = 1
     presets = {
         "quick": Preset("15 s"),
-        "small": Preset("5 min", {"d": (32, 64, 128), "seed": tuple(range(10))}),
+        "small": Preset("5 min", {"d": (32, 48, 64, 96), "seed": tuple(range(10))}),
+        "medium": Preset(
+            "2 h on 2 cores", {"d": (32, 64, 128), "ratio": (0.5, 1.0, 2.0, 4.0, 8.0)}
+        ),
+        "paper": Preset(
+            "a day on 2 cores", {"d": (64, 128, 192), "ratio": (0.5, 1.0, 2.0, 4.0, 8.0)}
+        ),
     }
     claims = (
         Claim(

@@ -38,7 +38,9 @@ class MemoryFamilies(Study):
     version = 1
     presets = {
         "quick": Preset("30 s"),
-        "small": Preset("10 min", {"d": (32, 64, 128), "seed": tuple(range(8))}),
+        "small": Preset("10 min", {"d": (32, 48, 64, 96), "seed": tuple(range(8))}),
+        "medium": Preset("3 h on 2 cores", {"d": (32, 64, 128), "seed": tuple(range(16))}),
+        "paper": Preset("a day on 2 cores", {"d": (64, 128, 192), "seed": tuple(range(8))}),
     }
     claims = (
         Claim(

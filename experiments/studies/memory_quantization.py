@@ -39,7 +39,14 @@ class MemoryQuantization(Study):
     version = 1
     presets = {
         "quick": Preset("10 s"),
-        "small": Preset("4 min", {"d": (64, 128, 256), "bits": (1, 2, 3, 4, 5, 6, 8, 32)}),
+        "small": Preset("5 min", {"d": (64, 128, 192), "bits": (1, 2, 3, 4, 5, 6, 8, 32)}),
+        "medium": Preset(
+            "3 h on 2 cores", {"d": (64, 128, 256, 512), "bits": (1, 2, 3, 4, 5, 6, 8, 32)}
+        ),
+        "paper": Preset(
+            "an hour on a GPU, days on a CPU",
+            {"d": (128, 256, 512, 1024), "bits": (1, 2, 3, 4, 5, 6, 8, 32)},
+        ),
     }
     claims = (
         Claim(

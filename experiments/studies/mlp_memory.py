@@ -36,7 +36,7 @@ class MLPKernelCapacity(Study):
     """Dimensions of keys and outputs."""
     ratio: tuple[int, ...] = (8, 16)
     """Gated units per dimension m/d."""
-    seed: tuple[int, ...] = tuple(range(6))
+    seed: tuple[int, ...] = tuple(range(4))
     """Draws of facts and random weights."""
 
     name = "mlp-kernel-memory"
@@ -44,7 +44,11 @@ class MLPKernelCapacity(Study):
     version = 1
     presets = {
         "quick": Preset("15 s"),
-        "small": Preset("5 min", {"d": (64, 96, 128), "ratio": (8, 16, 32)}),
+        "small": Preset("10 min", {"d": (64, 96, 128), "ratio": (8, 16)}),
+        "medium": Preset("3 h on 2 cores", {"d": (64, 96, 128, 192), "ratio": (8, 16, 32)}),
+        "paper": Preset(
+            "a day on 2 cores", {"d": (128, 192, 256), "ratio": (8, 16, 32), "seed": (0, 1, 2, 3)}
+        ),
     }
     claims = (
         Claim(

@@ -49,6 +49,10 @@ class RetrievalError(Study):
             "2 h on 2 cores",
             {"d": (64, 128, 256, 512), "M": (65536,), "keys": (10_000,), "seed": tuple(range(16))},
         ),
+        "paper": Preset(
+            "an hour on a GPU, days on a CPU",
+            {"d": (128, 256, 512, 1024), "M": (131072,), "keys": (20_000,)},
+        ),
     }
     claims = (
         Claim(

@@ -33,9 +33,9 @@ class StorageGuarantee(Study):
     guarantee: tuple[str, ...] = ("a priori", "certificate", "readout certificate")
     """Before keys are drawn (outer products); for given keys (outer products, readout of 4d ReLU
     features)."""
-    d: tuple[int, ...] = (40, 64)
+    d: tuple[int, ...] = (40, 52, 64)
     """Dimensions of keys and outputs."""
-    seed: tuple[int, ...] = tuple(range(32))
+    seed: tuple[int, ...] = tuple(range(18))
     """Draws of facts, the same ones for every guarantee."""
 
     name = "storage-guarantee"
@@ -43,7 +43,9 @@ class StorageGuarantee(Study):
     version = 1
     presets = {
         "quick": Preset("15 s"),
-        "small": Preset("5 min", {"d": (64, 128, 256), "seed": tuple(range(60))}),
+        "small": Preset("10 min", {"d": (48, 64, 96), "seed": tuple(range(60))}),
+        "medium": Preset("3 h on 2 cores", {"d": (64, 96, 128), "seed": tuple(range(200))}),
+        "paper": Preset("a day on 2 cores", {"d": (64, 128, 192), "seed": tuple(range(200))}),
     }
     claims = (
         Claim(

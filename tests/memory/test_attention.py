@@ -8,6 +8,7 @@ import torch
 from memory.attention import AttentionMemory
 from memory.facts import Facts, draw
 from memory.linear import LinearMemory
+from memory.recall import errors
 from tests.memory import laws
 
 DOUBLE = torch.float64
@@ -67,3 +68,14 @@ def test_only_the_number_of_features_matters(heads: int, head_dim: int) -> None:
 
 def test_heads_wider_than_the_keys_waste_dimensions() -> None:
     assert energy(4, 48) > 2 * energy(24, 8)
+
+
+def test_uniform_heads_do_not_store_in_rounding_errors():
+    """Uniform heads are one matrix of rank d: more of them must not help in single precision."""
+    facts = draw(N=70, d=32, seed=0)
+    exact = draw(N=70, d=32, seed=0, dtype=torch.float64)
+    wrong = {
+        type_: errors(AttentionMemory(32, 32, 64, 4, gating=False, dtype=type_).store(drawn), drawn)
+        for type_, drawn in ((torch.float32, facts), (torch.float64, exact))
+    }
+    assert wrong[torch.float32] == wrong[torch.float64] > 0
