@@ -61,6 +61,17 @@ class LinearMemoryCapacity(Study):
             tolerance=0.25,
         ),
         Claim(
+            name="constant-at-most-eight",
+            statement="for outer products recalled without error the constant d²/(N ln N) is at "
+            "most 8, its limit for d to infinity, +10 %, over widths of 64 and more",
+            source=Source("seqtheory", "memories, M2 and M4"),
+            relation="<=",
+            measured="constant",
+            predicted=8.0,
+            where={"rule": "outer-product", "accuracy": 1.0, "wide": True},
+            tolerance=0.1,
+        ),
+        Claim(
             name="outer-product-at-most-predicted",
             statement="on average over widths of 64 and more, outer products recall 99 % of at "
             "most the predicted number of facts, +10 %",

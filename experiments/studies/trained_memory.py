@@ -159,6 +159,16 @@ class TrainedLinearMemory(_Trained):
             tolerance=0.15,
         ),
         Claim(
+            name="trained-constant-below-guide-line",
+            statement="the constant d²/(N ln N) of trained memories is below 1.3, that of the "
+            "paper's guide line",
+            source=Source(_FIGURE, "Figure 1 (left)"),
+            relation="<=",
+            measured="constant",
+            predicted=1.3,
+            tolerance=0.0,
+        ),
+        Claim(
             name="trained-at-least-statistical-dimension",
             statement="trained to the end, N δ(N) is at least d² (d >= 16), -10 %",
             source=_LAW,
@@ -219,6 +229,7 @@ class TrainedLinearMemory(_Trained):
         table["parameters"] = table["d"] ** 2
         table["use"] = [N * _statistical_dimension(N) for N in table["facts"]] / table["parameters"]
         table["facts_log_facts"] = table["facts"] * np.log(table["facts"])
+        table["constant"] = table["parameters"] / table["facts_log_facts"]
         table["facts_99"] = most["facts"]
         table["sharpness"] = table["facts_99"] / table["facts"]
         table["wide"] = table["d"] >= 16

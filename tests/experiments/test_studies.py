@@ -82,6 +82,8 @@ SPOILED = {
     ("architectures", "exponential"): ("power", "law_value", 2.0),
     ("architectures", "length-free"): ("scale", "law_value", 0.9),
     ("linear-memory", "quasilinear-in-parameters"): ("power", "parameters", 0.5),
+    ("linear-memory", "constant-at-most-eight"): ("scale", "constant", 1.4),
+    ("trained-linear-memory", "trained-constant-below-guide-line"): ("scale", "constant", 1.5),
     ("linear-memory", "outer-product-at-least-predicted"): ("scale", "share", 0.75),
     ("linear-memory", "outer-product-at-most-predicted"): ("scale", "share", 1.25),
     ("linear-memory", "all-facts-predicted"): ("power", "predicted", 1.5),
