@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -144,7 +145,9 @@ class Wrong(Toy):
     )
 
 
-def draw_all(store: ResultStore, folder: Path, preset: str) -> list[SimpleNamespace]:
+def draw_all(
+    store: ResultStore, folder: Path, preset: str, executor: Executor
+) -> list[SimpleNamespace]:
     """Stands in for the gallery of figures."""
     folder.mkdir(parents=True)
     png = folder / "toy.png"
