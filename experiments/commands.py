@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ class Run:
     """Size of the study: quick, small, medium or paper."""
     workers: int | None = None
     """Worker processes; by default one for each CPU, 0 runs in this process."""
+    device: str = "cpu"
+    """Device of the studies that use torch: cpu or cuda; use few workers on a GPU."""
     results: Path = Path("results")
     """Folder of the records."""
 
@@ -60,6 +63,8 @@ class Verify:
     """Size of the studies: quick, small, medium or paper."""
     workers: int | None = None
     """Worker processes; by default one for each CPU, 0 runs in this process."""
+    device: str = "cpu"
+    """Device of the studies that use torch: cpu or cuda; use few workers on a GPU."""
     results: Path = Path("results")
     """Folder of the records."""
     report: Path = Path("report")
@@ -153,7 +158,7 @@ def run(options: Run, axes: Sequence[str]) -> int:
             kind, default=kind.at(options.preset), args=axes, prog=prog, description=description
         )
         study.trials()
-    with _workers(options.workers) as workers:
+    with _workers(options) as workers:
         findings, failed = _examine(study, ResultStore(options.results), workers)
     Console().print(verdict_table(findings))
     return _status(findings, failed)
@@ -175,7 +180,7 @@ def verify(options: Verify) -> int:
         raise RefusedError(f"no study has a preset {options.preset!r}; there are: {known}")
     findings: list[Finding] = []
     failures: dict[str, int] = {}
-    with _workers(options.workers) as workers:
+    with _workers(options) as workers:
         for name in STUDIES:
             kind = load(name)
             if options.preset in kind.presets:
@@ -239,13 +244,19 @@ def _refusals() -> Iterator[None]:
         raise RefusedError(str(error)) from error
 
 
-def _workers(count: int | None) -> Workers:
-    """Workers as asked for, by default one for each CPU."""
-    from experiments import provenance
+def _workers(options: Run | Verify) -> Workers:
+    """Workers as asked for, by default one for each CPU, on the device asked for."""
+    from experiments import device, provenance
     from experiments.executors import Workers
 
+    count = options.workers
     if count is not None and count < 0:
         raise RefusedError(f"--workers is 0 or more, not {count}")
+    if options.device not in ("cpu", "cuda"):
+        raise RefusedError(f"--device is cpu or cuda, not {options.device!r}")
+    if options.device == "cuda" and not import_module("torch").cuda.is_available():
+        raise RefusedError("--device cuda: this torch sees no CUDA device")
+    os.environ[device.VARIABLE] = options.device
     return Workers(provenance.available_cpus() if count is None else count)
 
 

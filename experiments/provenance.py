@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from experiments import device
+
 _PROJECT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("seqtheory", "numpy", "scipy", "pandas", "torch")
 
@@ -27,6 +29,7 @@ def collect() -> dict[str, Any]:
         "host": platform.node(),
         "platform": platform.platform(),
         "cpus": available_cpus(),
+        "device": device.chosen(),
     }
 
 

@@ -60,6 +60,11 @@ class AssociativeMemory(nn.Module, ABC):
         return self.counted_parameters
 
     @property
+    def activation_width(self) -> int:
+        """Numbers the forward pass holds for one key: the longest side of a parameter."""
+        return max(max(parameter.shape, default=1) for parameter in self.parameters())
+
+    @property
     def bits(self) -> float:
         """Storage in bits: the width of the parameters' type, unless a memory quantises them."""
         return float(sum(p.numel() * torch.finfo(p.dtype).bits for p in self.parameters()))

@@ -181,15 +181,23 @@ def log_kernel_failure(K: Float[ndarray, "facts keys"], *, d: int, M: int) -> fl
     """
     checks.numeric(K=K)
     checks.count(d=d, M=M)
-    N = K.shape[0]
+    if M < 2:
+        raise ValueError(f"M must be at least 2, got {M}")
+    K = np.asarray(K, dtype=float)
+    N = len(K) if K.ndim else 0
     if K.shape != (N, N):
         raise ValueError(f"K must be square, got shape {K.shape}")
     checks.ordered(N=N, M=M)
+    # The bound does not depend on the scale, and squares must not underflow.
+    K = K / max(np.abs(K).max(), np.finfo(float).tiny)
     own, squares = np.diag(K), K * K
-    # Column sums without the diagonal, rather than a difference of sums, which could cancel.
     np.fill_diagonal(squares, 0.0)
     total = squares.sum(0)
-    with_key = _log_pair(own - K, np.maximum(total - squares, 0.0), d)
+    others = np.maximum(total - squares, 0.0)
+    # The difference cancels for an entry that dominates its column: there the rest is added up.
+    for row, column in np.argwhere(squares > total / 2):
+        others[row, column] = squares[:row, column].sum() + squares[row + 1 :, column].sum()
+    with_key = _log_pair(own - K, others, d)
     np.fill_diagonal(with_key, -np.inf)
     logs = [logsumexp(with_key)]
     if M > N:

@@ -34,6 +34,11 @@ class Facts:
         if self.outputs.ndim != 2 or len(self.outputs) < 2:
             shape = tuple(self.outputs.shape)
             raise ValueError(f"outputs must be an M x d_out matrix with M >= 2, got {shape}")
+        if self.association.dtype != torch.int64:
+            raise ValueError(f"association must be of type int64, got {self.association.dtype}")
+        if self.keys.dtype != self.outputs.dtype:
+            types = f"{self.keys.dtype} and {self.outputs.dtype}"
+            raise ValueError(f"keys and outputs must be of one type, got {types}")
         if self.association.shape != self.keys.shape[:1]:
             shape = tuple(self.association.shape)
             raise ValueError(
@@ -96,10 +101,13 @@ def draw(
     the standard one (both at most d). Key i belongs to output i mod M ("cyclic": the identity for
     M = N, injective for M > N, balanced classes for M < N), or to one drawn uniformly.
     """
-    checks.count(N=N, d=d)
     M = N if M is None else M
     d_out = d if d_out is None else d_out
-    checks.count(d_out=d_out)
+    checks.count(N=N, M=M, d=d, d_out=d_out)
+    N, M, d, d_out = int(N), int(M), int(d), int(d_out)
+    checks.nonnegative(seed=seed)
+    if not dtype.is_floating_point:
+        raise ValueError(f"dtype must be a floating-point type, got {dtype}")
     if M < 2:
         raise ValueError(f"M must be at least 2 outputs to choose from, got {M}")
     checks.one_of(get_args(Embedding), embedding=embedding)

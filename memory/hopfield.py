@@ -45,6 +45,10 @@ class HopfieldMemory(AssociativeMemory):
         rows = max(1, _TILE_ENTRIES // _STORED_TILE // max(1, keys.shape[:-2].numel()))
         return torch.cat([self._retrieve(block) for block in keys.split(rows, dim=-2)], dim=-2)
 
+    @property
+    def activation_width(self) -> int:
+        return self.sizes["d_out"]  # the scores are held in tiles
+
     @torch.no_grad()
     def store(self, facts: Facts) -> HopfieldMemory:
         self.require(facts)

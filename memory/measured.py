@@ -56,7 +56,10 @@ class Capacity:
     @property
     def contradiction_rate(self) -> float:
         """Share of the monotonicity checks that failed."""
-        return sum(s.contradictions for s in self.searches) / sum(s.checked for s in self.searches)
+        checked = sum(search.checked for search in self.searches)
+        if not checked:
+            raise ValueError("no search checked monotonicity: search with check=True")
+        return sum(search.contradictions for search in self.searches) / checked
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Student t interval of the geometric mean; it needs two draws."""
@@ -121,7 +124,7 @@ def search(
     result. The search ends at `most` facts, with an infinite ceiling if they are all recalled; 0
     facts mean that the smallest number possible already failed.
     """
-    checks.positive(resolution=resolution)
+    checks.positive(resolution=resolution, **({} if start is None else {"start": start}))
     checks.count(d=d, most=most)
     if M is None and association != "cyclic":
         raise ValueError(
@@ -142,7 +145,7 @@ def search(
                 )  # fmt: skip
             facts = drawn.first(N, N if M is None else M)
             outcomes[N] = probe(
-                build(seed).store(facts), facts,
+                build(seed).to(device).store(facts), facts,
                 accuracy=accuracy, seed=seed, memory_budget=memory_budget,
             )  # fmt: skip
         return outcomes[N].passed
@@ -171,7 +174,9 @@ def search(
     if check and low > 0:
         below = {round(share * low) for share in _BELOW} - {low}
         above = {math.ceil(share * high) for share in _ABOVE if share * high <= most} - {high}
-        below = {N for N in below if N >= least}
+        # Not those whose outcome the search has already used.
+        below = {N for N in below if N >= least} - outcomes.keys()
+        above -= outcomes.keys()
         tested = len(below) + len(above)
         wrong = sum(not passes(N) for N in below) + sum(passes(N) for N in above)
     return Search(seed, low, high, probes, wrong, tested)

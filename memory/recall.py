@@ -25,6 +25,8 @@ _DOUBTFUL = 1e-4
 r"""In single precision a margin is decided again in double precision where it is smaller than this
 times $|F(e_x)| \max_y |u_y|$: rounding moves scores by about a hundredth of that."""
 _FIRST_LOOK = 256
+_VECTORS = 6
+"""Vectors held for every key of a tile: the key, what the memory makes of it, the result."""
 
 
 @torch.no_grad()
@@ -50,7 +52,10 @@ def margins(
         raise ValueError(f"facts must have the type of the memory, {found}, got {facts.keys.dtype}")
     index = torch.arange(facts.N, device=facts.keys.device) if which is None else which
     found = torch.empty(len(index), dtype=facts.keys.dtype, device=facts.keys.device)
-    rows, columns = _tile(facts, min(len(index), _ROWS), memory_budget)
+    if not len(index):
+        return found
+    width = max(memory.activation_width, facts.d, facts.d_out)
+    rows, columns = _tile(facts, width, min(len(index), _ROWS), memory_budget)
     largest = torch.linalg.vector_norm(facts.outputs, dim=1).max()
     double: AssociativeMemory | None = None
     for start in range(0, len(index), rows):
@@ -67,7 +72,7 @@ def margins(
                     double(facts.keys[again].double()),
                     facts.outputs,
                     facts.association[again],
-                    max(1, columns // 4),  # a double, and the doubled outputs beside it
+                    max(1, memory_budget // (8 * (facts.d_out + len(again)))),
                 )
                 margin[doubtful] = exact.to(margin.dtype)
         found[start : start + rows] = margin
@@ -139,15 +144,15 @@ def _looks(N: int) -> Iterator[int]:
     yield N
 
 
-def _tile(facts: Facts, rows: int, budget: int) -> tuple[int, int]:
-    """Keys and outputs of a tile: scores, and a few vectors for each key, fit the budget."""
+def _tile(facts: Facts, width: int, rows: int, budget: int) -> tuple[int, int]:
+    """Keys and outputs of a tile: the scores, and a few vectors of `width` per key, fit it."""
     checks.count(memory_budget=budget)
-    width = facts.keys.element_size()
-    while rows > 1 and width * rows * (4 * facts.d + 4 * facts.d_out + 64) > budget // 2:
+    size = facts.keys.element_size()
+    while rows > 1 and size * rows * (_VECTORS * width + 64) > budget // 2:
         rows //= 2
-    columns = (budget - width * rows * 4 * (facts.d + facts.d_out)) // (width * rows)
+    columns = (budget - size * rows * _VECTORS * width) // (size * rows)
     if columns < 1:
-        least = width * (4 * (facts.d + facts.d_out) + 1)
+        least = size * (_VECTORS * width + 1)
         raise ValueError(f"memory_budget must be at least {least} bytes here, got {budget}")
     return rows, min(columns, facts.M)
 

@@ -26,6 +26,12 @@ from bounds.derivation import Derivation
 from bounds.result import Bound, Source
 from memory.lloyd_max import gaussian_quantizer
 
+_FEWEST_RANDOM = 16
+"""Outputs of random facts from which on the quadrature is good to 1e-3."""
+_SMALLEST_LOAD = 1e-8
+"""Below, errors are of the order of exp(-1e7) and the tails that matter have too many panels."""
+_LARGEST_EXPONENT = 600.0
+
 
 @dataclass(frozen=True)
 class Crosstalk:
@@ -117,6 +123,8 @@ def decaying_state(*, N: int, key_dimension: int, decay: float, age: int) -> Cro
         raise ValueError("decay must be above 0: a state that forgets at once holds no fact")
     rate = -2 * math.log(decay)
     writes = math.expm1(-rate * N) / math.expm1(-rate) if rate > 0 else N
+    if rate * age > _LARGEST_EXPONENT:
+        raise ValueError(f"age must leave something of the fact at decay={decay}, got {age}")
     energy = max(0.0, math.exp(rate * age) * writes - 1) / key_dimension
     return Crosstalk(energy, energy / max(1, N - 1))
 
@@ -136,7 +144,10 @@ def delta_rule(*, N: int, key_dimension: int, rate: float, age: int) -> Crosstal
         raise ValueError(f"rate must be below 2 and below key_dimension, got {rate}")
     gain = rate * (2 - rate)
     filled = -math.expm1(N * math.log1p(-gain / key_dimension))
-    kept = math.exp(2 * age * math.log1p(-rate / key_dimension)) if age else 1.0
+    log_kept = 2 * age * math.log1p(-rate / key_dimension) if age else 0.0
+    if -log_kept > _LARGEST_EXPONENT:
+        raise ValueError(f"age must leave something of the fact at rate={rate}, got {age}")
+    kept = math.exp(log_kept)
     energy = filled * max(0.0, 1 / (gain * kept) - 1)
     return Crosstalk(energy, energy / max(1, N - 1))
 
@@ -212,6 +223,8 @@ def log_gaussian_error(
     1e-12, however small the error: Gauss-Legendre on panels that meet at the kink $c = 1/2$.
     """
     checks.nonnegative(load=load, own=own, spread=spread, owners=owners, others=others)
+    if 0 < load < _SMALLEST_LOAD:
+        raise ValueError(f"load must be 0 or at least {_SMALLEST_LOAD}, got {load}")
     if load == 0:  # c = 1; only the length of the recalled vector and the own keys are random
         return float(_log_any(1.0, spread, own, owners, others))
     # Errors come from typical g, or from those that bring the correct score down to zero.
@@ -272,8 +285,11 @@ def retrieval_error(
     checks.count(N=N, M=M, d=d, refine=refine)
     if d < 3:
         raise ValueError(f"d must be at least 3, got {d}")
+    checks.one_of(("injective", "random"), association=association)
     if M == 1:
         return 0.0
+    if association == "random" and M < _FEWEST_RANDOM:
+        raise ValueError(f"M must be at least {_FEWEST_RANDOM} for random facts, got {M}")
     variance = crosstalk.kernel_variance
     dimension = max(3.0, 1 / variance) if variance > 0 else math.inf
     length_variance = 2 / d * (1 - 1 / N) + 2 / N * (1 - 3 / (dimension + 2))
@@ -305,7 +321,8 @@ def retrieval_error(
     if association == "injective" and M > N:
         log_correct += (M - N) * np.log1p(-np.minimum(wins(0.0), 1 - 1e-16))
     wrong = -np.expm1(log_correct)
-    return float(np.einsum("h,g,t,hgt->", own_weights, length_weights, t0_weights, wrong))
+    mean = float(np.einsum("h,g,t,hgt->", own_weights, length_weights, t0_weights, wrong))
+    return min(1.0, mean)
 
 
 def predicted_facts(

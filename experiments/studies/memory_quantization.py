@@ -11,6 +11,7 @@ import numpy as np
 import pandas
 
 from bounds.result import Source
+from experiments import device
 from experiments.claims import Claim
 from experiments.study import Preset, Study
 from memory import retrieval
@@ -90,7 +91,8 @@ class MemoryQuantization(Study):
         ),
         Claim(
             name="within-information-limit",
-            statement="the facts recalled never need more bits than the weights have",
+            statement="the facts recalled never need more bits than the weights have (a check of "
+            "the books: far from tight)",
             source=Source("seqtheory", "theorem M6; nichani2024facts, lower bounds"),
             relation="<=",
             measured="information",
@@ -108,7 +110,7 @@ class MemoryQuantization(Study):
         predicted = _predicted(d, bits)
         found = search(
             lambda _: LinearMemory(d, d) if bits == 32 else QuantizedMemory(d, d, bits),
-            seed=seed, d=d, start=predicted, check=False,
+            seed=seed, d=d, start=predicted, check=False, device=device.chosen(),
         )  # fmt: skip
         needed = bits_needed(N=found.facts, M=found.facts, assignment="injective", error=0.01)
         stored = bits * d**2 + (0 if bits == 32 else 32)

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from bounds import checks
 from bounds.result import Source
+from experiments import device
 from experiments.claims import Claim
 from experiments.study import Preset, Study
 from memory import retrieval
@@ -54,15 +56,15 @@ class MLPKernelCapacity(Study):
         Claim(
             name="quadratic-linear-in-parameters",
             statement="linearised at random weights, quadratic units recall N facts, N ln N "
-            "proportional to their m d parameters; at these widths with a slope of at most 1.3",
+            "growing as their m d parameters to a power of 0.7 to 1.3 at these widths, the limit being 1",
             where={"activation": "quadratic"},
             tolerance=0.3,
             **_SCALING,
         ),
         Claim(
             name="relu-linear-in-parameters",
-            statement="linearised at random weights, ReLU units recall N facts, N ln N "
-            "proportional to their m d parameters; at these widths with a slope of at most 1.3",
+            statement="linearised at random weights, ReLU units recall N facts, N ln N growing "
+            "as their m d parameters to a power of 0.7 to 1.3 at these widths, the limit being 1",
             where={"activation": "relu"},
             tolerance=0.3,
             **_SCALING,
@@ -104,6 +106,7 @@ class MLPKernelCapacity(Study):
     def measure(
         rng: np.random.Generator, *, activation: str, d: int, ratio: int, seed: int
     ) -> dict[str, Any]:
+        checks.one_of(("quadratic", "relu"), activation=activation)
         units = ratio * d
         predicted = _predicted_kernel(activation, d, units)
         found = search(
@@ -111,7 +114,8 @@ class MLPKernelCapacity(Study):
             lambda seed: MLPMemory(
                 d, d, 2 * units, "kernel", activation, seed=seed, dtype=torch.float64
             ),
-            seed=seed, d=d, start=predicted, resolution=0.02, check=False, dtype=torch.float64,
+            seed=seed, d=d, start=predicted, resolution=0.02, check=False,
+            device=device.chosen(), dtype=torch.float64,
         )  # fmt: skip
         return {
             "facts": found.facts,
@@ -212,6 +216,7 @@ class MLPReadoutCapacity(Study):
         found = search(
             lambda seed: MLPMemory(d, d, features, "least-squares", seed=seed),
             seed=seed, d=d, M=M, start=predicted, resolution=0.02, check=False,
+            device=device.chosen(),
         )  # fmt: skip
         return {
             "facts": found.facts,

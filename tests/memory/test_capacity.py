@@ -124,8 +124,11 @@ def test_predictions_are_audited_and_refuse_certificates(parameters, M):
         bound.certify()
 
 
+weights = st.integers(-2000, 2000).map(lambda thousandths: thousandths / 1000)
+
+
 @settings(max_examples=30)
-@given(st.floats(-2, 2), st.floats(-2, 2), log_uniform(1e-6, 1e3), dimensions)
+@given(weights, weights, log_uniform(1e-6, 1e3), dimensions)
 def test_pair_is_audited_and_certified(own, other, energy, d):
     bound = kernel_pair_failure(own=own, other=other, energy=energy, d=d)
     assert bound.audit().agrees
@@ -271,3 +274,23 @@ def test_without_the_spread_of_overlaps_the_certificate_would_be_wrong():
 def test_refuses(call):
     with pytest.raises(ValueError, match="must be"):
         call()
+
+
+def test_a_dominating_entry_does_not_cancel_the_rest_of_its_column():
+    """The union over pairs is at least its largest pair, whose energy is tiny beside one entry."""
+    n, d = 50, 200
+    K = np.full((n, n), 1e-9 / math.sqrt(n))
+    np.fill_diagonal(K, 1.0)
+    K[1, 0] = 1 - 2e-10
+    rest = float(np.sum(K[2:, 0] ** 2))
+    pair = kernel_pair_failure(own=1.0, other=K[1, 0], energy=rest, d=d)
+    assert log_kernel_failure(K, d=d, M=n) >= pair.term("failure").stored
+
+
+def test_the_scale_of_a_kernel_does_not_matter():
+    rng = np.random.default_rng(0)
+    keys = rng.standard_normal((30, 400))
+    K = keys @ keys.T / 400
+    expected = log_kernel_failure(K, d=400, M=30)
+    for scale in (1e-165, 1e150):
+        assert log_kernel_failure(scale * K, d=400, M=30) == pytest.approx(expected, rel=1e-9)
