@@ -56,7 +56,8 @@ class MLPKernelCapacity(Study):
         Claim(
             name="quadratic-linear-in-parameters",
             statement="linearised at random weights, quadratic units recall N facts, N ln N "
-            "growing as their m d parameters to a power of 0.7 to 1.3 at these widths, the limit being 1",
+            "growing as their m d parameters to a power of 0.7 to 1.3 at these widths, in the "
+            "limit 1",
             where={"activation": "quadratic"},
             tolerance=0.3,
             **_SCALING,

@@ -26,7 +26,7 @@ SMALL = {
     "linear-memory": {"d": (32, 64, 128)},
     "trained-linear-memory": {"d": (11, 22, 32), "seed": tuple(range(5))},
     "retrieval-error": {"d": (32, 128), "load": (0.05, 0.08), "M": (1400,), "keys": (1000,)},
-    "storage-guarantee": {"d": (28,), "seed": tuple(range(40))},
+    "storage-guarantee": {"d": (28,), "seed": tuple(range(60))},
     "mlp-kernel-memory": {"d": (40, 64), "ratio": (8, 16), "seed": (0, 1, 2, 3, 4)},
     "mlp-readout-memory": {"d": (20, 40), "ratio": (2, 4, 8), "seed": (0, 1, 2, 3)},
     "trained-mlp-memory": {"d": (8,), "ratio": (4,)},
