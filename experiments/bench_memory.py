@@ -62,7 +62,9 @@ def measure_training(repeats: int) -> list[Measurement]:
             title = f"{count} trainings"
             measured += [Measurement(f"{title}, {name}", s, "s") for name, s in seconds.items()]
             measured += [
-                Measurement(f"{title}, {name}", seconds["one by one"] / seconds[name], "times")
+                Measurement(
+                    f"{title}, {name}, speed", seconds["one by one"] / seconds[name], "times"
+                )
                 for name in ("ensemble", several)
             ]
     return measured

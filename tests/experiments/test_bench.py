@@ -56,7 +56,7 @@ def test_memory_benchmark_compares_both_ways(tmp_path, monkeypatch):
     path = tmp_path / "bench.json"
     assert main(["memory", "--repeats", "1", "--json", str(path)]) == 0
     found = {m["name"]: m for m in json.loads(path.read_text())["measurements"]}
-    assert found["3 trainings, ensemble"]["unit"] == "times"
+    assert found["3 trainings, ensemble, speed"]["unit"] == "times"
     assert found["recall, share of the matrix product"]["unit"] == "%"
     assert all(m["value"] > 0 for m in found.values())
 
