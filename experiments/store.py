@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
-import uuid
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from experiments.atomic import replacing
 from experiments.study import Study, Trial
 
 if TYPE_CHECKING:
@@ -90,8 +89,10 @@ class ResultStore:
         path = self._path(record.trial, "json")
         path.parent.mkdir(parents=True, exist_ok=True)
         if arrays:
-            _write(path.with_suffix(".npz"), lambda file: _save_arrays(file, arrays))
-        _write(path, lambda file: file.write(text.encode()))
+            with replacing(path.with_suffix(".npz")) as file:
+                _save_arrays(file, arrays)
+        with replacing(path) as file:
+            file.write(text.encode())
 
     def rows(self, study: Study | str) -> pandas.DataFrame:
         """Config and metrics of the finished trials, one row each; arrays as an object column.
@@ -137,19 +138,6 @@ class ResultStore:
 
     def _path(self, trial: Trial, suffix: str) -> Path:
         return self.root / trial.study / f"{trial.key}.{suffix}"
-
-
-def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _save_arrays(file: IO[bytes], arrays: Mapping[str, Any]) -> None:

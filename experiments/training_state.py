@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.atomic import replacing
 from experiments.checkpoint import CheckpointError
 
 _HEADER = b"seqtheory training 1\n"
@@ -53,17 +52,9 @@ def write(path: Path, fingerprint: Mapping[str, Any], state: Mapping[str, Any]) 
     torch.save({"fingerprint": dict(fingerprint), "state": dict(state)}, buffer)
     content = buffer.getbuffer()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(_HEADER + hashlib.sha256(content).digest())
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(_HEADER + hashlib.sha256(content).digest())
+        file.write(content)
 
 
 def read(

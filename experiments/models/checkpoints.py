@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -26,6 +24,7 @@ import torch
 from torch import Tensor
 
 from bounds import checks
+from experiments.atomic import replacing
 from experiments.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from experiments.models.backbone import ModelConfig, SequenceModel
 from experiments.models.checkpoint_layouts import (
@@ -179,13 +178,5 @@ def _write_config(folder: Path, config: Mapping[str, Any]) -> None:
 
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(content)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import experiments.store
 from experiments.store import Record, ResultStore
 from experiments.study import Trial
 from experiments.sweep import sweep
@@ -104,7 +103,7 @@ def test_interrupted_write_changes_nothing(
     def fail(descriptor: int) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(experiments.store.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         store.put(record({"value": 2, "curve": np.ones(3)}))
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
