@@ -22,6 +22,9 @@ class Role(IntEnum):
     VALUE = 15
     SINK = 16
     PROJECTION = 17
+    EMBEDDING = 18
+    UNEMBEDDING = 19
+    ATTENTION_OUTPUT = 20
 
 
 def gaussian(seed: int, role: Role, rows: int, columns: int) -> Float[Tensor, "rows columns"]:
