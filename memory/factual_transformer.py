@@ -50,9 +50,8 @@ class FactualTransformer(nn.Module):
 
     formula = "4*heads*head_dim*d + 2*width*d"
     """Parameters as nichani2024facts counts them, without the biases (`width`) and embeddings."""
-    hidden: nn.Parameter | None
-    hidden_bias: nn.Parameter | None
-    mlp_output: nn.Parameter | None
+    embedding: Tensor
+    unembedding: Tensor
 
     def __init__(
         self,
@@ -81,17 +80,15 @@ class FactualTransformer(nn.Module):
         self.sizes = {"d": d, "heads": heads, "head_dim": head_dim, "width": width}
         """The sizes in `formula`, by name."""
         self.activation, self.seed = activation, seed
-        tensor = dict(dtype=dtype, device=device)
-        for name in ("query", "key", "value", "output"):
-            setattr(self, name, nn.Parameter(torch.zeros(heads, head_dim, d, **tensor)))
-        for name, shape, wanted in (
-            ("hidden", (width, d), width > 0),
-            ("hidden_bias", (width,), width > 0 and bias),
-            ("mlp_output", (width, d), width > 0),
-        ):
-            self.register_parameter(
-                name, nn.Parameter(torch.zeros(shape, **tensor)) if wanted else None
-            )
+
+        def zeros(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.zeros(shape, dtype=dtype, device=device))
+
+        self.query, self.key = zeros(heads, head_dim, d), zeros(heads, head_dim, d)
+        self.value, self.output = zeros(heads, head_dim, d), zeros(heads, head_dim, d)
+        self.hidden = zeros(width, d) if width else None
+        self.hidden_bias = zeros(width) if width and bias else None
+        self.mlp_output = zeros(width, d) if width else None
         for name, role, rows in (
             ("embedding", Role.EMBEDDING, vocabulary),
             ("unembedding", Role.UNEMBEDDING, answers),
@@ -100,18 +97,11 @@ class FactualTransformer(nn.Module):
                 drawn = sphere(seed, role, rows, d)
             else:
                 drawn = gaussian(seed, role, rows, d) / d**0.5
-            drawn = drawn.to(**tensor)
+            drawn = drawn.to(device, dtype)
             if train_embeddings:
                 self.register_parameter(name, nn.Parameter(drawn))
             else:
                 self.register_buffer(name, drawn)
-
-    query: nn.Parameter
-    key: nn.Parameter
-    value: nn.Parameter
-    output: nn.Parameter
-    embedding: Tensor
-    unembedding: Tensor
 
     @torch.no_grad()
     def initialize(self, seed: int) -> FactualTransformer:
