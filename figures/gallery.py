@@ -16,7 +16,7 @@ from experiments import provenance
 from experiments.executors import Serial
 from experiments.store import ResultStore
 from experiments.studies import load
-from figures import generalization, memory, selective_ssm
+from figures import audits, memory, outer_product, selective_ssm, trained_gaps, trainings
 from figures.style import paper, save
 
 _log = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ GALLERY: dict[str, Plate] = {
         "the predictions at these widths and in the limit of infinite width. Right: the load at "
         "which the limit has the measured error, against the actual one; curves approach the "
         "diagonal as d grows.",
-        memory.retrieval_error,
+        outer_product.retrieval_error,
     ),
     "guarantee-against-capacity": Plate(
         ("storage-guarantee",),
@@ -151,7 +151,7 @@ GALLERY: dict[str, Plate] = {
         "distortion of the quantiser). Left: share of the facts that is kept. Right: bits of facts "
         "per stored bit, best at one bit per weight, still an order of magnitude below the "
         "information limit.",
-        memory.memory_quantization,
+        outer_product.memory_quantization,
     ),
     "memory-families": Plate(
         ("memory-families", "trained-linear-memory", "trained-mlp-memory"),
@@ -168,13 +168,13 @@ GALLERY: dict[str, Plate] = {
         "Training from unstable starts: loss (top) and spectral abscissa (bottom) before each "
         "epoch and after the last. Right: growth of the initial loss with the length, one point "
         "per model, which is set by the largest step and not, as published, by the smallest.",
-        generalization.unstable_start,
+        trainings.unstable_start,
     ),
     "start-sweep": Plate(
         ("start-sweep",),
         "What training makes of the spectral abscissa, of the exponent with which the state grows "
         "over a sequence, and of the loss, from stable and unstable starts.",
-        generalization.start_sweep,
+        trainings.start_sweep,
     ),
     "trained-gap-against-length": Plate(
         ("gap-against-length",),
@@ -184,33 +184,33 @@ GALLERY: dict[str, Plate] = {
         "Bottom: bounds on the gap of the ramp loss, as exponents of ten (logarithmic above 10), "
         "and the measured gap; gaps that are not positive are drawn at the lower end. The class of "
         "a bound is chosen from a countable family, in which positive abscissas are powers of two.",
-        generalization.trained_gap_against_length,
+        trained_gaps.trained_gap_against_length,
     ),
     "trained-gap-against-stability": Plate(
         ("gap-against-stability",),
         "Gaps of classifiers trained with a given spectral abscissa and step size, which the "
         "bounds depend on by orders of magnitude and the gap hardly does.",
-        generalization.trained_gap_against_stability,
+        trained_gaps.trained_gap_against_stability,
     ),
     "certified-gap": Plate(
         ("certified-gap",),
         "Certified bounds of trained models over the number of samples. Left: error of the "
         "quantised model, below its Occam bound. Right: bounds on the gap of the ramp loss, "
         "of which only those below 1 say anything.",
-        generalization.certified_gap,
+        trained_gaps.certified_gap,
     ),
     "gap-on-tasks": Plate(
         ("gap-on-tasks",),
         "Errors of trained classifiers beside that of the majority class. Right: step sizes, and "
         "the share of tokens that is padding.",
-        generalization.gap_on_tasks,
+        trained_gaps.gap_on_tasks,
     ),
     "audits-of-trained-models": Plate(
         ("gap-against-length", "certified-gap"),
         "What holds for the trained models: stability, steps, growth of the state, and every bound "
         "beside the measured gap of the ramp loss. Where s_A ≥ 0, the theorem for stable models "
         "does not apply.",
-        generalization.audits_of_trained_models,
+        audits.audits_of_trained_models,
     ),
 }
 

@@ -13,7 +13,7 @@ from PIL import Image
 from experiments.store import ResultStore
 from experiments.studies import load
 from experiments.sweep import sweep
-from figures import memory
+from figures import memory, outer_product
 from figures.gallery import GALLERY, draw_all
 from figures.style import MEMORIES, paper, save
 from memory.families import FAMILIES
@@ -91,7 +91,8 @@ def test_figures_of_memories_are_drawn_from_few_sizes_and_draws(name, tmp_path):
 
 
 def test_every_figure_of_the_memory_studies_is_among_them():
-    drawn = {plate.draw for plate in GALLERY.values() if plate.draw.__module__ == memory.__name__}
+    modules = {memory.__name__, outer_product.__name__}
+    drawn = {plate.draw for plate in GALLERY.values() if plate.draw.__module__ in modules}
     assert drawn == {GALLERY[name].draw for name in OF_MEMORIES}
 
 
