@@ -17,7 +17,7 @@ from torch.nn import functional
 
 CHUNK = 16
 """Steps between the states that are kept for the backward pass."""
-_STATES = 2**15
+_STATES = 2**16
 """Entries of the state that a chunk is computed for at once, if one batch row has no more."""
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from bounds import checks
 from experiments.models.sites import Site
@@ -32,15 +34,46 @@ class ShortConvolution(nn.Module):
         self, a: Float[Tensor, "batch length channels"]
     ) -> Float[Tensor, "batch length channels"]:
         """The convolution, of the same shape."""
+        if not self.tap.watched:
+            return _Convolution.apply(a, self.weight, self.bias)
         length, width = a.shape[1], self.weight.shape[2]
         c = self.tap(self.weight[:, 0, -1] * a, 0)
         if self.bias is not None:
             c = c + self.bias
         for k in range(1, width):
-            weight = self.weight[:, 0, width - 1 - k]
-            if self.tap.watched:
-                shifted = nn.functional.pad(a, (0, 0, k, 0))[:, :length]
-                c = c + self.tap(weight * shifted, k)
-            elif k < length:
-                c = c + nn.functional.pad(weight * a[:, :-k], (0, 0, k, 0))
+            shifted = nn.functional.pad(a, (0, 0, k, 0))[:, :length]
+            c = c + self.tap(self.weight[:, 0, width - 1 - k] * shifted, k)
         return c
+
+
+class _Convolution(torch.autograd.Function):
+    """The convolution of (batch, length, channels), in place where autograd would copy."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(a, weight)
+        ctx.biased = bias is not None
+        taps = weight[:, 0].mT.flip(0).contiguous()
+        c = taps[0] * a if bias is None else torch.addcmul(bias, taps[0], a)
+        for k in range(1, min(len(taps), a.shape[1])):
+            c[:, k:].addcmul_(taps[k], a[:, :-k])
+        return c
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        a, weight = ctx.saved_tensors
+        taps = weight[:, 0].mT.flip(0).contiguous()
+        shifts = range(1, min(len(taps), a.shape[1]))
+        grad_a = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            grad_a = taps[0] * grad
+            for k in shifts:
+                grad_a[:, :-k].addcmul_(taps[k], grad[:, k:])
+        if ctx.needs_input_grad[1]:
+            grad_taps = torch.zeros_like(taps)
+            grad_taps[0] = (grad * a).sum((0, 1))
+            for k in shifts:
+                grad_taps[k] = (grad[:, k:] * a[:, :-k]).sum((0, 1))
+            grad_weight = grad_taps.flip(0).mT[:, None]
+        return grad_a, grad_weight, grad.sum((0, 1)) if ctx.biased else None

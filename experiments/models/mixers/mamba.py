@@ -87,15 +87,21 @@ class Mamba(nn.Module):
         N = self.A_log.shape[1]
         r, B, C = self.x_proj(s).split([self.dt_proj.in_features, N, N], dim=-1)
         r, B, C = self.dt_low(r), self.B(B), self.C(C)
-        delta = self.delta(softplus(self.delta_raw(self.dt_proj(r))))
-        y = self.ssm_out(self.y(self._recurrence(s, delta, B, C)) + self.D * s)
-        return self.out_proj(self.gated(y * silu(g)))
+        delta_raw, A = self.delta_raw(self.dt_proj(r)), -torch.exp(self.A_log)
+        states = self.A_bar, self.B_bar, self.write, self.h, self.h_read
+        if watched(self.delta, self.y, self.ssm_out, *states):
+            delta = self.delta(softplus(delta_raw))
+            if watched(*states):
+                y = self._step_by_step(s, delta, A, B, C)
+            else:
+                y = selective_scan(s.mT, delta.mT, A, B.mT, C.mT).mT
+            y = self.ssm_out(self.y(y) + self.D * s) * silu(g)
+        else:
+            s, delta_raw, B, C, g = (x.mT for x in (s, delta_raw, B, C, g))
+            y = selective_scan(s, delta_raw, A, B, C, self.D, z=g, delta_softplus=True).mT
+        return self.out_proj(self.gated(y))
 
-    def _recurrence(self, s: Tensor, delta: Tensor, B: Tensor, C: Tensor) -> Tensor:
-        A = -torch.exp(self.A_log)
-        if not watched(self.A_bar, self.B_bar, self.write, self.h, self.h_read):
-            s, delta, B, C = (x.transpose(1, 2) for x in (s, delta, B, C))
-            return selective_scan(s, delta, A, B, C).transpose(1, 2)
+    def _step_by_step(self, s: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
         h, y = s.new_zeros(len(s), *A.shape), []
         for t in range(s.shape[1]):
             step = delta[:, t, :, None]

@@ -36,6 +36,29 @@ def test_the_definition(width, length, bias):
     np.testing.assert_allclose(total.detach().numpy(), expected, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("width", "length"), [(3, 5), (4, 2), (2, 1)])
+def test_gradients(width, length, bias):
+    model = Alone(2, width, bias=bias)
+    a = torch.randn(2, length, 2, dtype=torch.float64, requires_grad=True)
+    parameters = list(model.parameters())
+    assert torch.autograd.gradcheck(lambda a, *_: model(a), (a, *parameters))
+    with model.record("conv.tap.*"):  # by torch, tap by tap
+        by_tap = torch.autograd.grad(model(a).square().sum(), (a, *parameters))
+    torch.testing.assert_close(
+        torch.autograd.grad(model(a).square().sum(), (a, *parameters)), by_tap
+    )
+
+
+def test_half_precision_inputs():
+    conv, a = ShortConvolution(3, 4), torch.randn(2, 6, 3)
+    half = conv(a.bfloat16())
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, conv(a.bfloat16().float()))
+    half.sum().backward()
+    assert conv.weight.grad.isfinite().all()
+
+
 def test_weights_lie_as_those_of_a_depthwise_convolution_of_torch():
     conv, reference = ShortConvolution(5, 4), torch.nn.Conv1d(5, 5, 4, groups=5, padding=3)
     reference.load_state_dict(conv.state_dict())

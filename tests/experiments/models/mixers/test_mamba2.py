@@ -113,6 +113,7 @@ def test_strong_decays_in_single_precision():
     x = inputs(length=70, d_model=8).float().requires_grad_()
     y = model(x)
     with model.patch({"mixer.h.*": lambda live: live}):
-        torch.testing.assert_close(model(x), y)
+        # Where the sum over states cancels, rounding of 1e-7 grows to some 1e-5 of outputs near 1.
+        torch.testing.assert_close(model(x), y, rtol=0, atol=1e-4)
     y.square().sum().backward()
     assert x.grad.isfinite().all()
