@@ -70,6 +70,39 @@ def bits_per_parameter(
     )
 
 
+def factual_recall_bits(
+    *, S: int, R: int, D: int, error: float = 0.0, partition: bool = False
+) -> Bound:
+    r"""Bits without which no memory answers the S R questions of factual recall for all facts.
+
+    The answer is one of the D of its relation: $S R (\log_2 D - h_2(\epsilon) - \epsilon
+    \log_2(D-1))$ for a share `error` $\epsilon \le 1 - 1/D$ of wrong answers, also of answers to
+    other relations. The blocks of answers are known to the decoder; with `partition` the memory is
+    to hold them as well, which adds $\log_2((RD)!/(D!)^R)$ (then without errors).
+    Source: seqtheory, theorem M6.
+    """
+    checks.count(S=S, R=R, D=D)
+    if D > 1 or error:
+        _check(N=S * R, M=D, assignment="any", error=error)
+    if partition and error:
+        raise ValueError(f"error must be 0 where the partition is to be stored, got {error}")
+    derive = Derivation(dict(S=S, R=R, D=D, error=error))
+    each = derive(
+        "each", _per_fact(D, error), _per_fact_formula(error).replace("M", "D"), "bits per fact"
+    )
+    bits = derive("facts", S * R * each, "S*R*each", "bits of the facts")
+    blocks = 0.0
+    if partition:
+        blocks = derive(
+            "blocks", float(gammaln(R * D + 1) - R * gammaln(D + 1)) / _LN2,
+            "(loggamma(R*D + 1) - R*loggamma(D + 1))/log(2)", "bits of the blocks of answers",
+        )  # fmt: skip
+    derive(
+        "bits", bits + blocks, "facts + blocks" if partition else "facts", "bits needed, at least"
+    )
+    return derive.bound("the memory needs at least this many bits", _SOURCE, *_ASSUMPTIONS)
+
+
 def facts_limit(*, bits: float, M: int | None = None, error: float = 0.0) -> Bound:
     r"""Most facts that `bits` bits can hold.
 

@@ -25,6 +25,9 @@ class Role(IntEnum):
     EMBEDDING = 18
     UNEMBEDDING = 19
     ATTENTION_OUTPUT = 20
+    SUBJECT_CODE = 21
+    RELATION_CODE = 22
+    HIDDEN_PARTNER = 23
 
 
 def gaussian(seed: int, role: Role, rows: int, columns: int) -> Float[Tensor, "rows columns"]:

@@ -17,6 +17,7 @@ from memory.information import (
     bits_needed,
     bits_per_parameter,
     facts_limit,
+    factual_recall_bits,
 )
 from tests.strategies import log_uniform
 
@@ -167,3 +168,44 @@ def test_reference_line():
 def test_refuses(call):
     with pytest.raises(ValueError, match=r"must|no information"):
         call()
+
+
+# --- factual recall ---
+
+
+def test_tables_of_factual_recall_are_counted():
+    for S, R, D in ((1, 2, 2), (2, 1, 3), (2, 2, 3)):
+        tables = math.log2(len(list(itertools.product(range(D), repeat=S * R))))
+        assert float(factual_recall_bits(S=S, R=R, D=D)) == pytest.approx(tables)
+    blocks = {
+        tuple(sorted(order[:2])) for order in itertools.permutations(range(4))
+    }  # the answers of the first of two relations with two answers each
+    whole = factual_recall_bits(S=3, R=2, D=2, partition=True)
+    assert float(whole) == pytest.approx(6 + math.log2(len(blocks)))
+    assert whole["blocks"] == pytest.approx(math.log2(6))
+
+
+@given(st.integers(1, 10**4), st.integers(1, 500), st.integers(2, 500), st.floats(0, 0.5))
+@settings(max_examples=40)
+def test_factual_recall_is_any_map_into_the_blocks(S, R, D, error):
+    found = factual_recall_bits(S=S, R=R, D=D, error=error)
+    assert found.audit().agrees
+    assert float(found) == pytest.approx(float(bits_needed(N=S * R, M=D, error=error)), rel=1e-12)
+    assert factual_recall_bits(S=S, R=R, D=D, partition=True).audit().agrees
+    # Control: to choose among all answers costs more than to choose in a block.
+    if R > 1:
+        assert float(found) < float(bits_needed(N=S * R, M=R * D, error=error))
+
+
+def test_guessing_in_the_block_needs_no_bits():
+    assert float(factual_recall_bits(S=9, R=3, D=4, error=0.75)) == pytest.approx(0, abs=1e-12)
+    assert float(factual_recall_bits(S=9, R=3, D=1)) == 0
+
+
+def test_factual_recall_names_what_is_wrong():
+    with pytest.raises(ValueError, match="error must be at most 1 - 1/M"):
+        factual_recall_bits(S=2, R=2, D=2, error=0.6)
+    with pytest.raises(ValueError, match="error must be 0 where the partition"):
+        factual_recall_bits(S=2, R=2, D=2, error=0.1, partition=True)
+    with pytest.raises(ValueError, match="S must be a whole number"):
+        factual_recall_bits(S=0, R=2, D=2)
