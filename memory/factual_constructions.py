@@ -26,8 +26,9 @@ from memory.readout import RANK_TOLERANCE, RIDGE
 
 Separator = Literal["exact", "margin", "naive"]
 
-LARGEST_LEAK = 1e-6
-"""Attention that may go elsewhere than to the token of the group, or else EOS."""
+LARGEST_LEAK = 1e-9
+"""Attention that may go elsewhere than to the token of the group, or else EOS: little, because an
+MLP with just enough units to fit all facts has large outputs that cancel."""
 GAP = 0.5
 """By which scores differ between the group, EOS and the rest, in units of the inverse temperature.
 """

@@ -100,7 +100,7 @@ def test_noise_and_places_only_leak(separator):  # P12
     pairs = task.every_fact(generator())
     other = task.ask(pairs.subject, pairs.relation, generator(1))
     assert (model(other.tokens) - model(pairs.tokens)).abs().max() < 1e-9
-    warm = attention_only(task, 40, 3, separator=separator, inverse_temperature=18.0)
+    warm = attention_only(task, 40, 3, separator=separator, inverse_temperature=18.0, enforce=False)
     moved = (warm(other.tokens) - warm(pairs.tokens)).abs().max()
     assert 1e-9 < moved < 0.05
 
@@ -214,11 +214,11 @@ def test_a_naive_separator_fails():
 def test_too_warm_attention_fails():
     task = small()
     prompts = task.every_fact(generator())
-    with pytest.raises(ValueError, match=r"inverse_temperature must be at least 31.21"):
+    with pytest.raises(ValueError, match=r"inverse_temperature must be at least 45.03"):
         mlp_of(task, "relu", inverse_temperature=2.0)
     found = [
         accuracy(mlp_of(task, "relu", inverse_temperature=beta, enforce=False), prompts)
-        for beta in (0.5, 4.0, 32.0)
+        for beta in (0.5, 4.0, 50.0)
     ]
     assert found[0] < found[1] < found[2] == 1
     # Sums of answers have no code to be read: heads that barely look are enough.
