@@ -26,7 +26,7 @@ from memory.readout import RANK_TOLERANCE, RIDGE
 
 Separator = Literal["exact", "margin", "naive"]
 
-LARGEST_LEAK = 1e-9
+LARGEST_LEAK = 1e-6
 """Attention that may go elsewhere than to the token of the group, or else EOS: little, because an
 MLP with just enough units to fit all facts has large outputs that cancel."""
 GAP = 0.5
