@@ -30,7 +30,6 @@ LOADS = (1.0, 0.9, 1.1, 0.8, 1.2)
 LEARNING_RATES = (20.0, 40.0)
 _SEEDS = 3
 PRESETS = ("trained-linear-memory", "trained-mlp-memory")
-PRESETS = ("trained-linear-memory", "trained-mlp-memory")
 RECALL = {"d": 512, "N": 50_000, "tested": 4096}
 """Facts of which some keys are recalled: the time for all of them is proportional."""
 

@@ -6,9 +6,9 @@ import os
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +17,7 @@ from typing import Any
 
 from experiments import provenance, scratch
 from experiments.executors import Workers, executor
+from experiments.progress import bar
 from experiments.store import Record, ResultStore
 from experiments.study import Study, Trial
 
@@ -77,12 +78,12 @@ def sweep(
         shared = isinstance(workers, Workers)
         with (
             nullcontext(workers) if shared else Workers(min(workers, len(waiting))) as crew,
-            _bar(study.name, len(missing), shown=progress) as advance,
+            bar(study.name, len(missing), shown=progress) as show,
         ):
 
             def finished(succeeded: Sequence[bool]) -> None:
                 outcomes.extend(succeeded)
-                advance(len(succeeded))
+                show(len(outcomes))
 
             while waiting:
                 suspects = _run(waiting, task, crew, finished)
@@ -202,30 +203,3 @@ def _record(
         provenance=origin,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-@contextmanager
-def _bar(title: str, total: int, *, shown: bool) -> Iterator[Callable[[int], object]]:
-    """A progress bar with the expected end, on terminals; logs and pipes get nothing."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda trials: bar.advance(task, trials)

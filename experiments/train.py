@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bounds import checks
 from experiments import device, training_state
 from experiments.batches import EVALUATION, TRAINING, Batch, derived, require_seed
+from experiments.progress import bar
 from experiments.recipe import Plateau, Recipe
 
 Status = Literal["finished", "target reached", "diverged"]
@@ -23,6 +24,8 @@ Status = Literal["finished", "target reached", "diverged"]
 SMALL = 2**20
 """Models with fewer parameters are trained by one thread on a CPU: several only wait for each
 other. It also makes their results independent of the number of processors."""
+_DETAILS = "loss {task.fields[loss]:.4g}, learning rate {task.fields[rate]:.3g}"
+"""What the progress bar says besides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +97,9 @@ def train(
         raise ValueError(f"bfloat16 must be False on the device '{where}', got True")
     forked = [where] if where.type == "cuda" else []
     model.to(where)
-    with _threads(model, where), torch.random.fork_rng(forked), _bar(recipe, progress) as show:
+    start = {"loss": math.nan, "rate": recipe.rate(0)}
+    drawn = bar("step", recipe.steps, shown=progress, details=_DETAILS, **start)
+    with _threads(model, where), torch.random.fork_rng(forked), drawn as show:
         run = _Run(model, loss, batch, recipe, seed, evaluate or (lambda model: {}), where)
         mark = run.fingerprint() if checkpoint is not None else {}
         if checkpoint is not None:
@@ -140,7 +145,7 @@ class _Run:
         """Losses of the steps of this epoch."""
         self.before, self.started = 0.0, time.monotonic()
 
-    def advance(self, show: Callable[[int, float, float], object]) -> Status | None:
+    def advance(self, show: Callable[..., object]) -> Status | None:
         """Evaluate if it is time to, and make one update; the status if that is the end."""
         if self.recipe.evaluates(self.step):
             metrics = self._evaluate()
@@ -166,7 +171,7 @@ class _Run:
             self.in_epoch = []
             if self.recipe.schedule == "plateau":
                 self.plateau.epoch(self.losses[-1])
-        show(self.step, value, rate)
+        show(self.step, loss=value, rate=rate)
         return None
 
     def _update(self, rate: float) -> float | None:
@@ -324,31 +329,3 @@ def _threads(model: nn.Module, where: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _bar(recipe: Recipe, shown: bool) -> Iterator[Callable[[int, float, float], object]]:
-    """A progress bar with the expected end, on terminals; logs and pipes get nothing."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("step"),
-        MofNCompleteColumn(),
-        BarColumn(),
-        TextColumn("loss {task.fields[loss]:.4g}, learning rate {task.fields[rate]:.3g}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
-        task = bar.add_task("", total=recipe.steps, loss=math.nan, rate=recipe.rate(0))
-        yield lambda step, loss, rate: bar.update(task, completed=step, loss=loss, rate=rate)
