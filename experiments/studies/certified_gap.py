@@ -24,10 +24,10 @@ class CertifiedGap(Generalization):
 
     s_A: tuple[float, ...] = (-0.1,)
     frozen: tuple[bool, ...] = (True,)
-    m: tuple[int, ...] = (250, 1000, 4000, 16000)
+    m: tuple[int, ...] = (250, 4000, 16000)
     steps: tuple[int, ...] = (320,)
     T: tuple[int, ...] = (50,)
-    seed: tuple[int, ...] = tuple(range(6))
+    seed: tuple[int, ...] = tuple(range(5))
 
     name = "certified-gap"
     title = "Certified bounds of trained models"

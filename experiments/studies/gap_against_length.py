@@ -24,7 +24,7 @@ class GapAgainstLength(Generalization):
     s_A: tuple[float, ...] = (-0.1,)
     frozen: tuple[bool, ...] = (True, False)
     steps: tuple[int, ...] = (320,)
-    T: tuple[int, ...] = (25, 50, 100, 200)
+    T: tuple[int, ...] = (25, 100, 200)
     seed: tuple[int, ...] = tuple(range(3))
 
     name = "gap-against-length"

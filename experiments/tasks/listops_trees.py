@@ -53,7 +53,7 @@ def draw_trees(
             f"no expression of depth max_depth={max_depth} with max_arguments={max_arguments} "
             f"arguments has {shortest} to {longest} tokens"
         )
-    lengths = shortest + _pick(chances, rng.random(m))
+    lengths = shortest + _Choice(lambda _: chances).draw(np.zeros(m, int), rng.random(m))
     tokens = np.full((m, longest), -1)
     row, start, size = np.arange(m), np.zeros(m, dtype=np.int64), lengths
     for children in [*laws[1:], None]:
@@ -103,12 +103,12 @@ def _split(
 ) -> tuple[Int[ndarray, " nodes"], Int[ndarray, " nodes"], Int[ndarray, " nodes"]]:
     """Row, start and size of the children of operators with `space` tokens for them."""
     uniform = rng.random(len(row))
-    left = _grouped(space, uniform, lambda n: powers[2:, n]) + 2
+    left = _Choice(lambda n: powers[2:, n]).draw(space, uniform) + 2
+    first = _Choice(lambda code: _first_child(powers, code))
     nodes = []
     while len(row):
         uniform = rng.random(len(row))
-        code = left * powers.shape[1] + space
-        size = 1 + _grouped(code, uniform, lambda code: _first_child(powers, code))
+        size = 1 + first.draw(left * powers.shape[1] + space, uniform)
         nodes.append((row, start, size))
         more = left > 1
         row, start, space = row[more], (start + size)[more], (space - size)[more]
@@ -123,23 +123,30 @@ def _first_child(powers: Float[ndarray, "powers lengths"], code: int) -> Float[n
     return powers[1, 1 : space + 1] * powers[left - 1, space - 1 :: -1]
 
 
-def _grouped(
-    codes: Int[ndarray, " n"],
-    uniform: Float[ndarray, " n"],
-    weights: Callable[[int], Float[ndarray, " k"]],
-) -> Int[ndarray, " n"]:
-    """A draw for each code; the weights are computed once for all equal codes."""
-    order = np.argsort(codes, kind="stable")
-    distinct, first = np.unique(codes[order], return_index=True)
-    drawn = np.empty(len(codes), dtype=np.int64)
-    for code, places in zip(distinct.tolist(), np.split(order, first[1:]), strict=True):
-        drawn[places] = _pick(weights(code), uniform[places])
-    return drawn
+class _Choice:
+    """Indices with probability proportional to the weights of a code, by inversion."""
 
+    def __init__(self, weights: Callable[[int], Float[ndarray, " k"]]) -> None:
+        self._weights = weights
+        self._totals: dict[int, tuple[Float[ndarray, " k"], int]] = {}
 
-def _pick(weights: Float[ndarray, " k"], uniform: Float[ndarray, " n"]) -> Int[ndarray, " n"]:
-    """Index with probability proportional to its weight, by inversion."""
-    totals = np.cumsum(weights)
-    # A product that rounds up to the total would be one past the last index of positive weight.
-    last = np.searchsorted(totals, totals[-1])
-    return np.minimum(np.searchsorted(totals, uniform * totals[-1], side="right"), last)
+    def draw(self, codes: Int[ndarray, " n"], uniform: Float[ndarray, " n"]) -> Int[ndarray, " n"]:
+        """A draw for each code from its number in [0, 1)."""
+        order = np.argsort(codes, kind="stable")
+        distinct, first = np.unique(codes[order], return_index=True)
+        drawn = np.empty(len(codes), dtype=np.int64)
+        for code, places in zip(distinct.tolist(), np.split(order, first[1:]), strict=True):
+            totals, last = self._cumulative(code)
+            below = totals.searchsorted(uniform[places] * totals[-1], side="right")
+            drawn[places] = np.minimum(below, last)
+        return drawn
+
+    def _cumulative(self, code: int) -> tuple[Float[ndarray, " k"], int]:
+        """Sums of the weights, and the last index of positive weight.
+
+        A product that rounds up to the whole sum would be one past that index.
+        """
+        if code not in self._totals:
+            totals = np.cumsum(self._weights(code))
+            self._totals[code] = totals, int(totals.searchsorted(totals[-1]))
+        return self._totals[code]
