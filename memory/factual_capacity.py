@@ -21,7 +21,7 @@ from memory.crosstalk import least_squares
 from memory.quadrature import coordinate_tail, coordinate_tail_rule, gamma_rule
 from memory.retrieval import retrieval_error
 
-_WEIGHT_NODES, _COORDINATE_NODES = 7, 40
+_WEIGHT_NODES, _COORDINATE_NODES = 5, 24
 """Of the quadrature over weights and coordinates of a given kernel; good to 1e-3."""
 
 Units = Literal["relu", "quadratic"]
@@ -166,7 +166,13 @@ def attention_with_mlp_error(
 
 
 def readout_error(
-    K: Float[ndarray, "facts facts"], relation: Int[ndarray, " facts"], *, R: int, D: int, d: int
+    K: Float[ndarray, "facts asked"],
+    relation: Int[ndarray, " facts"],
+    *,
+    R: int,
+    D: int,
+    d: int,
+    asked: Int[ndarray, " asked"] | None = None,
 ) -> float:
     r"""Share of wrong answers of a memory with known kernel, facts drawn at random in their blocks.
 
@@ -176,38 +182,42 @@ def readout_error(
     over the other facts of $\rho$; the true one $K_{xx}$ more. Weights are taken as Gaussian. A
     competitor whose weight is smaller by $\delta$ wins if $|\text{rest} + \delta u_{f(x)}|\,t >
     \delta + r t_0$ as in `attention_only_error`, $r^2$ being the expected sum of all others'
-    squared weights. Source: seqtheory, M5.
+    squared weights. With `asked`, K has columns for these facts only, and the share is of them.
+    Source: seqtheory, M5.
     """
     checks.numeric(K=K)
     checks.count(R=R, D=D, d=d)
     _check_answers(R, D)
     if d < 3:
         raise ValueError(f"d must be at least 3, got {d}")
-    if K.shape != (len(relation), len(relation)):
-        raise ValueError(f"K must be square, a row for each fact, got shape {K.shape}")
-    own = np.diag(K).copy()
-    others = K - np.diag(own)
-    block = np.zeros((R, len(own)))
-    block[relation, np.arange(len(own))] = 1
-    mean = (block @ others).T / D  # (facts, R)
+    asked = np.arange(len(relation)) if asked is None else asked
+    if K.shape != (len(relation), len(asked)):
+        raise ValueError(
+            f"K must have a row for each of {len(relation)} facts and a column for each of the "
+            f"{len(asked)} asked, got shape {K.shape}"
+        )
+    at = np.arange(len(asked))
+    own, others = K[asked, at], K.copy()
+    others[asked, at] = 0
+    block = np.equal.outer(np.arange(R), relation).astype(float)
+    mean = (block @ others).T / D  # (asked, R)
     variance = (block @ others**2).T * (1 - 1 / D) / D
+    spread = np.sqrt(variance)
     x, hermite = np.polynomial.hermite_e.hermegauss(_WEIGHT_NODES)
     hermite = hermite / hermite.sum()
     t0, t0_weights = coordinate_tail_rule(d, _COORDINATE_NODES)
     tail = coordinate_tail(d)
-    energy = D * (variance + mean**2).sum(1)
-    at = np.arange(len(own))
-    spread = np.sqrt(variance)
-    true = (own + mean[at, relation])[:, None] + spread[at, relation][:, None] * x
-    log_correct = np.zeros((len(own), len(x), len(t0)))
-    r = np.sqrt(energy)[:, None, None]
+    r = np.sqrt(D * (variance + mean**2).sum(axis=1))[:, None, None]
+    home = relation[asked]
+    true = (own + mean[at, home])[:, None] + spread[at, home][:, None] * x
+    log_correct = np.zeros((len(asked), len(x), len(t0)))
     for rho in range(R):
-        wins = 0.0
+        wins = np.zeros_like(log_correct)
         for node, weight in zip(x, hermite, strict=True):
             delta = (true - (mean[:, rho] + node * spread[:, rho])[:, None])[..., None]
             whole = np.sqrt(np.maximum(delta**2 + 2 * delta * r * t0 + r * r, 1e-300))
-            wins = wins + weight * tail((delta + r * t0) / whole)
-        competitors = np.where(relation == rho, D - 1, D)[:, None, None]
+            wins += weight * tail((delta + r * t0) / whole)
+        competitors = np.where(home == rho, D - 1, D)[:, None, None]
         log_correct += competitors * np.log1p(-np.minimum(wins, 1 - 1e-16))
     wrong = np.einsum("h,t,xht->x", hermite, t0_weights, -np.expm1(log_correct))
     return float(wrong.mean())

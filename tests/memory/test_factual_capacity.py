@@ -128,6 +128,10 @@ def test_error_of_a_known_kernel(features, shared):
     if shared and features == 8:  # control: relations that are not those of the kernel
         shuffled = np.random.default_rng(0).permutation(relation)
         assert abs(readout_error(K, shuffled, R=R, D=D, d=d) - found) > 0.05
+    asked = np.array([3, 40, 9])
+    each = [readout_error(K[:, [x]], relation, R=R, D=D, d=d, asked=np.array([x])) for x in asked]
+    some = readout_error(K[:, asked], relation, R=R, D=D, d=d, asked=asked)
+    assert some == pytest.approx(float(np.mean(each)), rel=1e-12)
 
 
 def test_exact_kernels_make_no_error():
@@ -144,7 +148,7 @@ def test_exact_kernels_make_no_error():
         (lambda: attention_only_dimension(S=2, R=2, D=2, delta=0.0), "delta must be a number"),
         (
             lambda: readout_error(np.ones((2, 3)), np.zeros(2, dtype=int), R=2, D=2, d=8),
-            "K must be square",
+            "K must have a row for each of 2 facts",
         ),
         (
             lambda: independent_features(S=2, R=2, d=1, width=2, activation="relu"),
