@@ -23,6 +23,10 @@ RIDGE = 1e-6
 """Added to the second moment of features, relative to its mean eigenvalue."""
 
 
+class UnreachableError(ValueError):
+    """The margin is out of reach along the difference of the two answers' embeddings."""
+
+
 @dataclass(frozen=True, eq=False)
 class Edit:
     r"""$W \leftarrow W + p\,\Delta^T$: adds $(p \cdot k)\,\Delta$ to the output at features k.
@@ -100,7 +104,8 @@ def edit(
     rank-one edit known as ROME, k the mean of the features over the prompts, which are
     different fillings of the same question. C is `moment`, the identity if there is none: then a
     plain outer product is added. $v^* - W k$ is the smallest multiple of $u_{new} - u_{old}$ with
-    which, at k, the logit of `new` exceeds all others by `margin`; ValueError where none does.
+    which, at k, the logit of `new` exceeds all others by `margin`; `UnreachableError`, a
+    ValueError, where none does: another answer is then nearly in the same direction.
     """
     checks.nonnegative(margin=margin)
     answers = len(model.unembedding)
@@ -138,7 +143,7 @@ def _smallest_multiple(
         (missing[rising] / rate[rising]).amax().clamp(min=0) if rising.any() else rate.new_zeros(())
     )
     if (missing > least * rate + 1e-9 * (1 + margin)).any():
-        raise ValueError(
+        raise UnreachableError(
             f"margin must be one that the new answer reaches along u_new - u_old, got {margin}"
         )
     return least.item()
