@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,9 +10,10 @@ from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from bounds import checks
+from experiments.stack import Stack, cosine, form
 from memory.associative import AssociativeMemory
 from memory.facts import Facts
 
@@ -54,7 +54,7 @@ class Training:
 
     def step_size(self, step: int) -> float:
         r"""$\eta_t/\eta$ for t = `step`, counted from 0."""
-        return (1 + math.cos(math.pi * step / self.steps)) / 2
+        return cosine(step, self.steps)
 
 
 LINEAR = Training(learning_rate=40.0, steps=96)
@@ -157,33 +157,25 @@ class _Batch:
 
     def __init__(self, members: Sequence[Member], device: torch.device | str | None) -> None:
         self.training = members[0].training
-        self.trained = [_tensors(member.memory) for member in members]
         facts = [member.facts for member in members]
         self.keys, self.outputs, self.target, self.weight, self.bar = _stack_facts(facts, device)
         self.minus_one = torch.full_like(self.weight, -1)
         self.unpadded = min(f.M for f in facts)
         """No member has padding among so many outputs."""
 
-        def per_member(values: Iterable[float], dtype: torch.dtype) -> Tensor:
-            return torch.tensor(list(values), dtype=dtype, device=self.keys.device)
-
-        self.position = per_member(range(len(members)), torch.long)
-        self.count = per_member((f.N for f in facts), torch.float64)
-        self.best = per_member((0.0 for _ in facts), torch.float64)
-        self.rate = per_member((m.training.learning_rate for m in members), self.keys.dtype)
+        self.stack = Stack(
+            [member.memory for member in members],
+            learning_rates=(member.training.learning_rate for member in members),
+            betas=self.training.betas,
+            epsilon=self.training.epsilon,
+            device=self.keys.device,
+        )
+        self.count = self.keys.new_tensor([f.N for f in facts], dtype=torch.float64)
+        self.best = torch.zeros_like(self.count)
 
         N, M = _padded(facts[0])
         self.buffer = self.keys.new_empty(len(members), N, M)
         """The scores, in one place: new memory at every step would be slower than the sums."""
-        self.stack = copy.deepcopy(members[0].memory)
-        """The module itself, with stacked parameters and buffers."""
-        self._set(
-            {
-                name: torch.stack([tensors[name].detach() for tensors in self.trained])
-                for name in self.trained[0]
-            }
-        )
-        self.moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self.parameters]
 
     def run(self) -> Iterator[tuple[int, Outcome]]:
         """Train to the end; yields members by their position at the start."""
@@ -209,12 +201,13 @@ class _Batch:
                     self._keep(~ended)
                     retrieved, scores = self._forward()
             gradient = self._loss_gradient(scores)
-            self._update(torch.autograd.grad(retrieved, self.parameters, gradient), step)
+            gradients = torch.autograd.grad(retrieved, self.stack.parameters, gradient)
+            self.stack.update(gradients, step, self.training.step_size(step))
 
     def _forward(self) -> tuple[Float[Tensor, "B N d_out"], Float[Tensor, "B N M"]]:
         r"""$F(e_x)$ and the scores $u_y \cdot F(e_x)$, -infinity for outputs that are padding."""
         with torch.enable_grad():
-            retrieved = self.stack(self.keys)
+            retrieved = self.stack.module(self.keys)
         scores = torch.bmm(retrieved.detach(), self.outputs.mT, out=self.buffer)
         if self.unpadded < scores.shape[2]:
             scores[:, :, self.unpadded :].add_(self.bar[:, :, self.unpadded :])
@@ -230,19 +223,6 @@ class _Batch:
         p = torch.softmax(_raise_negligible(scores), -1, out=scores)
         p.scatter_add_(2, self.target, self.minus_one)
         return torch.bmm(p, self.outputs).mul_(self.weight)
-
-    @torch.no_grad()
-    def _update(self, gradients: Sequence[Tensor], step: int) -> None:
-        """One step of Adam, each member with its own step size."""
-        (beta1, beta2), t = self.training.betas, step + 1
-        correction = math.sqrt(1 - beta2**t)
-        size = self.training.step_size(step) * correction / (1 - beta1**t)
-        epsilon = self.training.epsilon * correction
-        for p, g, (first, second) in zip(self.parameters, gradients, self.moments, strict=True):
-            first.lerp_(g, 1 - beta1)
-            second.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-            change = torch.div(first, second.sqrt().add_(epsilon))
-            p.addcmul_(change, self.rate.view(-1, *(1,) * (p.ndim - 1)), value=-size)
 
     def _check(
         self, scores: Float[Tensor, "B N M"]
@@ -279,12 +259,11 @@ class _Batch:
         norm = (retrieved.double().square().sum(2).where(key, 0.0).sum(1) / N).sqrt()
         margin = margins.amin(1) / norm
         loss, margin = loss.where(finite, math.nan), margin.where(finite, math.nan)
-        weights = {name: tensor[at] for name, tensor in _tensors(self.stack).items()}
-        columns = (self.position[at], accuracy, self.best[at], loss, margin, finite)
+        columns = (accuracy, self.best[at], loss, margin, finite)
         outcomes = []
-        for row, (position, *values) in enumerate(zip(*map(Tensor.tolist, columns), strict=True)):
-            for name, tensor in self.trained[position].items():
-                tensor.copy_(weights[name][row])
+        for position, *values in zip(
+            self.stack.write_back(at), *map(Tensor.tolist, columns), strict=True
+        ):
             accurate, best, nats, least, fine = values
             outcome = Outcome(
                 accuracy=accurate,
@@ -303,17 +282,7 @@ class _Batch:
             if isinstance(value, Tensor) and name != "buffer":
                 setattr(self, name, value[staying])
         self.buffer = self.buffer[: len(self.keys)]
-        self._set({name: tensor[staying] for name, tensor in _tensors(self.stack).items()})
-        self.moments = [(first[staying], second[staying]) for first, second in self.moments]
-
-    def _set(self, tensors: dict[str, Tensor]) -> None:
-        """Put stacked parameters and buffers in the place of those of the module."""
-        for name, old in _tensors(self.stack).items():
-            path, _, leaf = name.rpartition(".")
-            new = tensors[name].detach().to(self.keys.device)
-            owner = self.stack.get_submodule(path)
-            setattr(owner, leaf, nn.Parameter(new) if isinstance(old, nn.Parameter) else new)
-        self.parameters = list(self.stack.parameters())
+        self.stack.keep(staying)
 
 
 def _stack_facts(
@@ -364,16 +333,14 @@ def _signature(member: Member) -> Any:
     """Equal for members that can share a batch."""
     memory, facts = member.memory, member.facts
     settings = {**vars(member.training), "learning_rate": None}
-    # The attributes of nn.Module itself begin with an underscore.
-    attributes = {name: v for name, v in vars(memory).items() if not name.startswith("_")}
-    tensors = [(name, t.shape, t.dtype) for name, t in _tensors(memory).items()]
-    form = (type(memory), sorted(attributes.items()), tensors, tuple(settings.values()))
-    return str(form), _padded(facts), facts.d, facts.d_out, facts.keys.dtype
-
-
-def _tensors(memory: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name."""
-    return {**dict(memory.named_parameters()), **dict(memory.named_buffers())}
+    return (
+        form(memory),
+        tuple(settings.values()),
+        _padded(facts),
+        facts.d,
+        facts.d_out,
+        facts.keys.dtype,
+    )
 
 
 def _chunks(indices: Sequence[int], size: int) -> Iterator[Sequence[int]]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from experiments import ensemble
 from experiments.bench_memory import sweep_members, train_one_by_one
 from experiments.ensemble import LINEAR, MLP, Member, Outcome, Training, together, train
+from experiments.stack import Stack
 from memory.facts import Facts, draw
 from memory.linear import LinearMemory, LowRankMemory, ProjectionMemory
 from memory.mlp import MLPMemory
@@ -110,12 +111,12 @@ def test_members_do_share_batches(monkeypatch: pytest.MonkeyPatch):
 
 def test_influence_of_the_company_would_be_noticed(monkeypatch: pytest.MonkeyPatch):
     """Negative control: gradients that differ by a millionth with the size of the batch."""
-    update = ensemble._Batch._update
+    update = Stack.update
 
-    def influenced(batch: ensemble._Batch, gradients: Sequence[Tensor], step: int) -> None:
-        update(batch, [g * (1 + 1e-6 * len(batch.keys)) for g in gradients], step)
+    def influenced(stack: Stack, gradients: Sequence[Tensor], step: int, scale: float) -> None:
+        update(stack, [g * (1 + 1e-6 * len(stack.position)) for g in gradients], step, scale)
 
-    monkeypatch.setattr(ensemble._Batch, "_update", influenced)
+    monkeypatch.setattr(Stack, "update", influenced)
     expected = results([linear(8, 22)])[0]
     found = results([linear(8, 22), linear(8, 22, seed=1)])[0]
     with pytest.raises(AssertionError):
