@@ -16,7 +16,15 @@ from experiments import provenance
 from experiments.executors import Serial
 from experiments.store import ResultStore
 from experiments.studies import load
-from figures import audits, memory, outer_product, selective_ssm, trained_gaps, trainings
+from figures import (
+    audits,
+    memory,
+    outer_product,
+    selective_ssm,
+    sequential_learning,
+    trained_gaps,
+    trainings,
+)
 from figures.style import paper, save
 
 _log = logging.getLogger(__name__)
@@ -162,6 +170,23 @@ GALLERY: dict[str, Plate] = {
         "near the 2 bits of language models. The parameters of a Hopfield memory grow with its "
         "facts, of which it is given as many as the search allows.",
         memory.memory_families,
+    ),
+    "sequential-learning": Plate(
+        ("sequential-learning",),
+        "Linear attention learns relations first, then subjects. Top: losses of balanced facts "
+        "under gradient flow and SGD, and of random facts under SGD, which rests at the entropy "
+        "H(a | r) of the answer given the relation, below ln D; dashed: predicted steps until a "
+        "loss has halved. Bottom: answers drawn from the model; on the plateau they are of the "
+        "right relation, but those of other subjects.",
+        sequential_learning.sequential_learning,
+    ),
+    "power-law-prompts": Plate(
+        ("sequential-learning",),
+        "Prompts that name subjects or relations with power-law frequencies (exponent 1), under "
+        "gradient flow. Frequent subjects are learned along with the relations and rare ones one "
+        "by one, which smears the plateau. Right: each subject is learned in a time inverse to its "
+        "probability, earlier where its answers are the most frequent ones of their relations.",
+        sequential_learning.power_law_prompts,
     ),
     "unstable-start": Plate(
         ("unstable-start", "initial-loss"),

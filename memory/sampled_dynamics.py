@@ -14,7 +14,7 @@ from bounds import checks
 from memory.dynamics import START, Course, Population, assess, checked_steps, course
 from memory.factual_recall import FactualRecall, Prompts
 
-_AT_ONCE = 16
+_AT_ONCE = 4
 """Batches that are drawn together."""
 _TEST = 1
 
@@ -27,7 +27,7 @@ def stochastic_descent(
     step_size: float = 0.1,
     batch: int = 1024,
     start: float = START,
-    draws: int = 16,
+    draws: int = 8,
     dtype: torch.dtype = torch.float32,
 ) -> list[Course]:
     """A run for each task and seed, as seen after each of these numbers of steps.
@@ -39,9 +39,7 @@ def stochastic_descent(
     checks.count(batch=batch, draws=draws)
     checks.positive(step_size=step_size, start=start)
     checks.nonnegative(**{f"seeds[{i}]": seed for i, seed in enumerate(seeds)})
-    numbers = checked_steps(steps)
-    if (numbers != np.floor(numbers)).any():
-        raise ValueError(f"steps must be whole numbers, got {steps!r}")
+    numbers = checked_steps(steps, whole=True)
     if len(tasks) != len(seeds) or not tasks:
         raise ValueError(f"there must be a seed for each task, got {len(seeds)} for {len(tasks)}")
     shapes = {(task.S, task.R, task.D, task.noise, task.length) for task in tasks}

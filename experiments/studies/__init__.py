@@ -38,6 +38,7 @@ STUDIES: dict[str, str] = {
     "gap-against-stability": "experiments.studies.gap_against_stability:GapAgainstStability",
     "gap-on-tasks": "experiments.studies.gap_on_tasks:GapOnTasks",
     "certified-gap": "experiments.studies.certified_gap:CertifiedGap",
+    "sequential-learning": "experiments.studies.sequential_learning:SequentialLearning",
 }
 """Name of a study -> "module:Class". Text rather than classes, so that running a numpy study (and
 starting each of its workers) does not import the frameworks the other studies need."""

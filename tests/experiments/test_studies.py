@@ -40,6 +40,11 @@ SMALL = {
     "gap-against-stability": {"s_A": (-1.0, 0.1), "step_logit": (0.0,), "T": (50,), "steps": (40,)},
     "gap-on-tasks": {"model": ("single",), "T": (30,), "steps": (40,), "m": (500,)},
     "certified-gap": {"m": (8000,), "T": (25,), "steps": (200,), "seed": (0, 1, 2)},
+    "sequential-learning": {
+        "size": ((16, 4, 8), (12, 3, 4), (4, 4, 4), (2, 16, 2)),
+        "T": (8,),
+        "seed": (0,),
+    },
 }
 UNDECIDED = {
     "certificate-agrees",
@@ -58,6 +63,7 @@ UNDECIDED = {
     "gap-does-not-follow-bound",
     "initial-loss-at-least-predicted",
     "initial-loss-at-most-predicted",
+    "relation-time-scales-as-predicted",
 }
 """Too few instances at this size for "always" to be supported, or too few sizes for a slope."""
 
@@ -157,6 +163,46 @@ SPOILED = {
     ("gap-against-stability", "gap-does-not-follow-bound"): ("plus", "gap_per_decade", 0.1),
     ("gap-on-tasks", "listops-hardly-above-majority-class"): ("plus", "above_baseline", 0.2),
     ("gap-on-tasks", "occam-bound-vacuous-for-large-vocabularies"): ("scale", "occam_risk", 0.1),
+    ("sequential-learning", "relations-before-subjects"): ("plus", "lead", -2.0),
+    ("sequential-learning", "subjects-before-relations"): ("plus", "lead", 2.0),
+    ("sequential-learning", "plateau-where-rates-differ"): ("scale", "rests", 0.0),
+    ("sequential-learning", "no-plateau-where-rates-are-close"): ("plus", "rests", 1.0),
+    ("sequential-learning", "half-loss-not-late"): ("scale", "latest_share", 1.02),
+    ("sequential-learning", "half-loss-not-early"): ("scale", "earliest_share", 0.98),
+    ("sequential-learning", "relation-time-scales-as-predicted"): (
+        "power",
+        "predicted_relation",
+        2.0,
+    ),
+    ("sequential-learning", "subject-time-scales-as-predicted"): (
+        "power",
+        "predicted_subject",
+        2.0,
+    ),
+    ("sequential-learning", "sgd-follows-flow"): ("plus", "lag", 0.1),
+    ("sequential-learning", "plateau-at-most-conditional-entropy"): (
+        "scale",
+        "relative_height",
+        1.05,
+    ),
+    ("sequential-learning", "plateau-at-least-conditional-entropy"): (
+        "scale",
+        "relative_height",
+        0.95,
+    ),
+    ("sequential-learning", "answers-in-the-right-relation"): ("scale", "plateau_in_relation", 0.9),
+    ("sequential-learning", "correct-at-most-by-chance"): ("scale", "relative_correct", 1.3),
+    ("sequential-learning", "correct-at-least-by-chance"): ("scale", "relative_correct", 0.7),
+    ("sequential-learning", "best-answer-of-sgd-is-a-guess"): ("scale", "best_guess", 0.5),
+    ("sequential-learning", "background-idle-for-balanced-facts"): ("scale", "background", 2.0),
+    ("sequential-learning", "frequencies-before-relations"): ("plus", "lead_of_frequencies", -9.0),
+    ("sequential-learning", "frequent-subjects-first-at-most"): ("plus", "exponent_of_rarity", 0.5),
+    ("sequential-learning", "frequent-subjects-first-at-least"): (
+        "plus",
+        "exponent_of_rarity",
+        -0.5,
+    ),
+    ("sequential-learning", "power-law-smears-the-plateau"): ("plus", "dwell", 2.0),
     ("certified-gap", "occam-bound-holds"): ("scale", "occam_risk", 0.2),
     ("certified-gap", "occam-bound-not-vacuous"): ("scale", "occam_risk", 3.0),
     ("certified-gap", "parameter-bound-not-vacuous"): ("scale", "parameter", 4.0),
