@@ -54,7 +54,7 @@ class SequentialLearning(Study):
     title = "Sequential learning of facts"
     version = 1
     presets = {
-        "quick": Preset("20 s"),
+        "quick": Preset("30 s"),
         "small": Preset(
             "5 min",
             {"size": ((16, 4, 8), (32, 4, 8), (16, 8, 4), (8, 8, 8), (8, 16, 8), (4, 32, 4),
