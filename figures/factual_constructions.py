@@ -42,8 +42,9 @@ def factual_constructions(rows: DataFrame) -> Figure:
 
 def _recall_of_attention(axis: Axes, rows: DataFrame) -> None:
     groups = list(rows.groupby(["R", "D"]))
-    for ((R, D), at), color in zip(groups, shades(len(groups)), strict=True):
-        d = whole_numbers(at["d"].min(), at["d"].max(), 40).astype(int)
+    colors = shades(len(groups)) if len(groups) > 1 else [_COLORS["attention"]]
+    for ((R, D), at), color in zip(groups, colors, strict=True):
+        d = whole_numbers(int(at["d"].min()), int(at["d"].max()), 40).astype(int)
         law = [1 - attention_only_error(R=int(R), D=int(D), d=int(each)) for each in d]
         axis.plot(d, law, color=color, linewidth=1)
         _means(axis, at, "d", "recall", fmt="o", color=color, label=f"$R = {R}$, $D = {D}$")

@@ -18,6 +18,7 @@ from experiments.store import ResultStore
 from experiments.studies import load
 from figures import (
     audits,
+    factual_constructions,
     memory,
     outer_product,
     selective_ssm,
@@ -137,6 +138,23 @@ GALLERY: dict[str, Plate] = {
         "Heads that gate go on beyond H d_h = d, small ones nearly as predicted for generic "
         "features. Heads that attend uniformly, of either size, end at the capacity of one matrix.",
         memory.attention_memory_capacity,
+    ),
+    "factual-constructions": Plate(
+        ("factual-constructions",),
+        "Facts recalled by transformers with hand-set weights (points) and the share predicted "
+        "(lines). Left: attention alone, up to the dimension that a union bound finds sufficient. "
+        "Middle: with an MLP, predicted from the kernel of its features, which know no answers; "
+        "dotted: from their number alone. Right: of sufficient size, whole and with the "
+        "contribution of either memory replaced by its mean.",
+        factual_constructions.factual_constructions,
+    ),
+    "fact-editing": Plate(
+        ("fact-editing",),
+        "Rank-one edits of single facts of the constructions, with the second moment of the "
+        "features and as plain outer products. Left: share of the other facts that one edit "
+        "damages. Right: edits one after the other before less than 99 % of all facts, as edited, "
+        "are recalled; at 1 every fact was edited once.",
+        factual_constructions.fact_editing,
     ),
     "retrieval-error": Plate(
         ("retrieval-error",),

@@ -39,6 +39,8 @@ STUDIES: dict[str, str] = {
     "gap-on-tasks": "experiments.studies.gap_on_tasks:GapOnTasks",
     "certified-gap": "experiments.studies.certified_gap:CertifiedGap",
     "sequential-learning": "experiments.studies.sequential_learning:SequentialLearning",
+    "factual-constructions": "experiments.studies.factual_constructions:FactualConstructions",
+    "fact-editing": "experiments.studies.fact_editing:FactEditing",
 }
 """Name of a study -> "module:Class". Text rather than classes, so that running a numpy study (and
 starting each of its workers) does not import the frameworks the other studies need."""

@@ -44,7 +44,7 @@ _ERROR_LAW = dict(
     where={"memory": "attention", "large_error": True},
 )  # fmt: skip
 _RECALL_LAW = dict(
-    source=_LAW, measured="recall", predicted="predicted_recall", over=_EACH, tolerance=0.1,
+    source=_LAW, measured="recall", predicted="predicted_recall", over=_EACH, tolerance=0.15,
     where={"memory": "mlp"},
 )  # fmt: skip
 
@@ -64,7 +64,7 @@ class FactualConstructions(Study):
     R: tuple[int, ...] = (8,)
     """Relations."""
     D: tuple[int, ...] = (4,)
-    """Answers of a relation."""
+    """Answers of a relation; at least 16 in all, for the law of generic features."""
     size: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0)
     """Sizes in units of the sufficient one."""
     seed: tuple[int, ...] = tuple(range(36))
@@ -134,21 +134,21 @@ class FactualConstructions(Study):
         Claim(
             name="mlp-recalls-at-least-as-predicted",
             statement="the MLP recalls at least the share that follows from the kernel of its "
-            "features, -10 %",
+            "features, -15 %",
             relation=">=",
             **_RECALL_LAW,
         ),
         Claim(
             name="mlp-recalls-at-most-as-predicted",
             statement="the MLP recalls at most the share that follows from the kernel of its "
-            "features, +10 %",
+            "features, +15 %",
             relation="<=",
             **_RECALL_LAW,
         ),
         Claim(
             name="mlp-as-with-generic-features",
             statement="control: the MLP recalls at most what as many generic features would, "
-            "+10 %: ReLU units tell relations apart first, which generic features do not",
+            "+15 %: ReLU units tell relations apart first, which generic features do not",
             relation="<=",
             expected="refuted",
             corrected_by="mlp-recalls-at-most-as-predicted",
@@ -185,7 +185,7 @@ class FactualConstructions(Study):
             relation=">=",
             measured="stored_bits",
             predicted="bits_needed",
-            failure_probability=0.0,
+            over=_EACH,
             tolerance=0.0,
         ),
     )
