@@ -50,7 +50,7 @@ class FactEditing(Study):
     """Answers of a relation."""
     size: tuple[float, ...] = (0.75, 1.0, 2.0)
     """Sizes in units of the sufficient one, as in the study of the constructions."""
-    seed: tuple[int, ...] = tuple(range(6))
+    seed: tuple[int, ...] = tuple(range(5))
     """Draws of facts, embeddings and random weights."""
 
     name = "fact-editing"
@@ -58,7 +58,7 @@ class FactEditing(Study):
     version = 1
     presets = {
         "quick": Preset("10 s"),
-        "small": Preset("5 min", {"S": (16, 32), "R": (4, 8), "seed": tuple(range(12))}),
+        "small": Preset("8 min", {"S": (16, 32), "R": (4, 8), "seed": tuple(range(12))}),
         "medium": Preset(
             "2 h on 2 cores", {"S": (32, 64), "R": (8, 16), "D": (4, 8), "seed": tuple(range(12))}
         ),
