@@ -84,11 +84,18 @@ class Stack:
 
 
 def form(module: nn.Module) -> str:
-    """Equal for modules that can share a stack: class, attributes, shapes and types."""
-    # The attributes of nn.Module itself begin with an underscore.
-    attributes = {name: v for name, v in vars(module).items() if not name.startswith("_")}
-    tensors = [(name, t.shape, t.dtype) for name, t in _tensors(module).items()]
-    return str((type(module), sorted(attributes.items()), tensors))
+    """Equal for modules that can share a stack: classes, attributes, and kinds of all tensors."""
+    # The attributes of nn.Module itself begin with an underscore; a seed has done its work.
+    attributes = [
+        (path, type(part), sorted((k, v) for k, v in vars(part).items() if _told(k)))
+        for path, part in module.named_modules()
+    ]
+    kinds = [(k, type(t), t.shape, t.dtype, t.device) for k, t in _tensors(module).items()]
+    return str((attributes, kinds))
+
+
+def _told(attribute: str) -> bool:
+    return not attribute.startswith("_") and attribute != "seed"
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

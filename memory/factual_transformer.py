@@ -136,15 +136,13 @@ class FactualTransformer(nn.Module):
     ) -> Float[Tensor, "*models n features"]:
         """What all heads read, $o_1$ to $o_H$ side by side: heads head_dim features."""
         # Places do not matter and EOS always asks: what token v adds to a head is a fixed vector,
-        # weighted by how often v occurs. Two products with the counts do, without a gather.
-        weights = torch.exp(self._scores()).unsqueeze(-1)
-        values = (self.embedding @ self.value.flatten(-3, -2).mT).unflatten(
-            -1, self.value.shape[-3:-1]
-        )
+        # weighted by how often v occurs. One product with the counts does, without a gather. It
+        # sums the weights once for each feature: dividing by fewer numbers would be slower.
+        weights = torch.exp(self._scores()).repeat_interleave(self.value.shape[-2], -1)
+        values = self.embedding @ self.value.flatten(-3, -2).mT
         counts = _counts(tokens, self.embedding)
-        read = counts @ (weights * values).flatten(-2)
-        total = counts @ weights.squeeze(-1)
-        return (read.unflatten(-1, self.value.shape[-3:-1]) / total.unsqueeze(-1)).flatten(-2)
+        read, total = (counts @ torch.cat((weights * values, weights), -1)).chunk(2, -1)
+        return read / total
 
     def attended(self, tokens: Int[Tensor, "*models n T"]) -> Float[Tensor, "*models n d"]:
         r"""The sum over heads $x_{attn}$, which the MLP sees."""
@@ -158,7 +156,7 @@ class FactualTransformer(nn.Module):
             raise ValueError("width must be above 0 for hidden features, got 0")
         pre_activations = attended @ self.hidden.mT
         if self.hidden_bias is not None:
-            pre_activations = pre_activations + self.hidden_bias.unsqueeze(-2)
+            pre_activations += self.hidden_bias.unsqueeze(-2)
         return _ACTIVATIONS[self.activation](pre_activations)
 
     def mlp(self, attended: Float[Tensor, "*models n d"]) -> Float[Tensor, "*models n d"]:
