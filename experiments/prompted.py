@@ -20,7 +20,7 @@ PROMPTS = 2**12
 `train` as much as its memory takes."""
 _AHEAD = 16
 """Steps whose prompts are drawn at once, since drawing few takes as long as drawing many."""
-_BETAS, _EPSILON = (0.9, 0.99), 1e-8
+_BETAS, _EPSILON = (0.9, 0.999), 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Training:
     first check at which the share `target` of these prompts is answered rightly.
     """
 
-    learning_rate: float = 0.01
+    learning_rate: float = 0.02
     steps: int = 2000
     batch_size: int = 256
     target: float = 1.0

@@ -38,6 +38,8 @@ STUDIES: dict[str, str] = {
     "gap-against-stability": "experiments.studies.gap_against_stability:GapAgainstStability",
     "gap-on-tasks": "experiments.studies.gap_on_tasks:GapOnTasks",
     "certified-gap": "experiments.studies.certified_gap:CertifiedGap",
+    "factual-recall": "experiments.studies.factual_recall:FactualRecallCapacity",
+    "factual-trade-off": "experiments.studies.factual_trade_off:FactualTradeOff",
     "sequential-learning": "experiments.studies.sequential_learning:SequentialLearning",
     "factual-constructions": "experiments.studies.factual_constructions:FactualConstructions",
     "fact-editing": "experiments.studies.fact_editing:FactEditing",
