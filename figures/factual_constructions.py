@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator
 from pandas import DataFrame
 
 from experiments import intervals
@@ -96,24 +97,40 @@ def _knocked_out(axis: Axes, rows: DataFrame) -> None:
     axis.legend(handles=keys, loc="center", fontsize=6, handletextpad=0.1)
 
 
+_TRAINED = {"attention": "trained-attention", "relu-mlp": "trained-mlp"}
+"""The trained transformers with the memory of a construction."""
+
+
 def fact_editing(rows: DataFrame) -> Figure:
-    """Other facts lost by one edit, and edits in turn until 99 % fails, over the size."""
+    """Other facts lost by one edit, and edits in turn until 99 % fails, over the size.
+
+    Trained transformers, of sizes of their own, stand to the right.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 2.3))
+    trained = rows["trained"].astype(bool)
+    beyond = 1.6 * rows["size"].max()
+    rows = rows.assign(place=rows["size"].where(~trained, beyond))
     for name, color in _COLORS.items():
-        at = rows[rows["origin"] == name]
-        if at.empty:
-            continue
-        for ending, fill in (("", "full"), ("_plain", "none")):
-            style = dict(color=color, fillstyle=fill, mew=0.8, linewidth=0.8)
-            style |= dict(fmt="o-" if fill == "full" else "o--")
-            _means(left, at, "size", f"damage{ending}", **style)
-            _means(right, at.assign(share=at[f"edits_until_loss{ending}"] / at["facts"]), "size",
-                   "share", **style)  # fmt: skip
-    left.set(ylabel="other facts lost by one edit")
+        for kind, marker in ((name, "o"), (_TRAINED.get(name, ""), "s")):
+            at = rows[rows["origin"] == kind]
+            if at.empty:
+                continue
+            for ending, fill in (("", "full"), ("_plain", "none")):
+                style = dict(color=color, fillstyle=fill, mew=0.8, linewidth=0.8)
+                style |= dict(fmt=f"{marker}-" if fill == "full" else f"{marker}--")
+                _means(left, at, "place", f"damage{ending}", **style)
+                share = at[f"edits_until_loss{ending}"] / at["facts"]
+                _means(right, at.assign(share=share), "place", "share", **style)
+    left.set(ylabel="other facts lost by one edit", ylim=(-0.005, None))
     right.set(ylabel="edits in turn before 99 % fails,\nper fact", ylim=(-0.03, 1.05))
     for axis in (left, right):
         axis.set(xscale="log", xlabel="size, in units of the sufficient one")
         ticks_at(axis.xaxis, rows["size"])
+        if trained.any():
+            axis.xaxis.set_major_locator(FixedLocator([*sorted(rows["size"].unique()), beyond]))
+            axis.xaxis.set_major_formatter(
+                lambda value, _: "trained" if value == beyond else f"{value:g}"
+            )
     keys = [
         Line2D([], [], color=_COLORS[name], marker="o", linestyle="", label=text)
         for name, text in _NAMES.items()

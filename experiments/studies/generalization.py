@@ -24,7 +24,7 @@ from experiments.classifiers import (
     risk,
 )
 from experiments.models.selective_ssm import SelectiveSSM
-from experiments.study import Study
+from experiments.study import Study, Trial
 from experiments.tasks import listops, majority, text, text_files, tokenizer
 from experiments.tasks.sequences import LabelledSequences
 from experiments.tasks.synthetic_reviews import SyntheticReviews
@@ -101,6 +101,17 @@ class Generalization(Study):
 
     def grid(self) -> Mapping[str, Iterable[Any]]:
         return {axis.name: getattr(self, axis.name) for axis in fields(self)}
+
+    def trials(self) -> tuple[Trial, ...]:
+        """The grid; Mamba, which has no s_A to start from or to fix, at the first of these axes."""
+        own = ("s_A", "frozen", "step_logit")
+        first = {axis: getattr(self, axis)[0] for axis in own}
+        return tuple(
+            trial
+            for trial in super().trials()
+            if trial.config["model"] == "single"
+            or first == {axis: trial.config[axis] for axis in own}
+        )
 
     @staticmethod
     def measure(
