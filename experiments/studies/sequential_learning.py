@@ -192,7 +192,7 @@ class SequentialLearning(Study):
             measured="lag",
             predicted=0.05,
             where={"method": "sgd"},
-            over=_EACH,
+            over=("S", "R", "D", "answers"),
             tolerance=0.0,
         ),
         Claim(
