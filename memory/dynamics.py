@@ -171,7 +171,7 @@ def assess(population: Population, logits: Float[ndarray, "*draws S R A"]) -> di
 
 def flow(
     task: FactualRecall,
-    steps: Sequence[float] | Float[ndarray, " times"],
+    steps: Sequence[float] | ndarray,
     *,
     step_size: float = 0.1,
     start: float = START,
