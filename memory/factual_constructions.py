@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.optimize import linprog
 from torch import Tensor
 
@@ -113,7 +113,22 @@ def attention_with_mlp(
     _write(model, task, codes)
     x = (codes[: task.S, None] + codes[task.S :]).flatten(0, 1)
     _fit(model, x, model.unembedding[task.answers.flatten()] - x, half)
+    if enforce and not _fits(model, x, task.answers.flatten()):
+        raise ValueError(
+            f"seed must draw hidden units with independent features of all {len(x)} facts, "
+            f"got {seed}: take another one, or a larger width than {width}"
+        )
     return model
+
+
+@torch.no_grad()
+def _fits(
+    model: FactualTransformer, x: Float[Tensor, "facts d"], answers: Int[Tensor, " facts"]
+) -> bool:
+    """Whether every fact is recalled where attention hands over exactly its codes."""
+    scores = (x + model.mlp(x)) @ model.unembedding.mT
+    right = scores.gather(1, answers[:, None])
+    return bool((right > scores.scatter(1, answers[:, None], -torch.inf)).all())
 
 
 def _empty(

@@ -20,6 +20,8 @@ SHAPED = (
     *(f"bounds.{name}" for name in ("matrices", "covering", "compression", "misprints", "curve")),
     *(f"memory.{name}" for name in ("associative", "attention", "facts", "hopfield", "linear")),
     *(f"memory.{name}" for name in ("measured", "mlp", "readout", "recall", "states")),
+    *(f"memory.factual_{name}" for name in ("recall", "transformer", "constructions", "capacity")),
+    *(f"memory.{name}" for name in ("editing", "dynamics", "sampled_dynamics", "stages", "plateau")),
 )
 _hook = install_import_hook(
     [*SHAPED, "experiments", "figures"],

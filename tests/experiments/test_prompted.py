@@ -141,7 +141,7 @@ def test_same_steps_as_pytorch(width: int):
         one.model.double()
     outcome = outcome_of(ours)
     settings, task = theirs.training, theirs.task
-    adam = torch.optim.Adam(theirs.model.parameters(), betas=(0.9, 0.99), eps=1e-8)
+    adam = torch.optim.Adam(theirs.model.parameters(), betas=(0.9, 0.999), eps=1e-8)
     drawn = prompted._Batch([theirs], None)
     for step in range(settings.steps):
         rate = 0.02 * (1 + math.cos(math.pi * step / settings.steps)) / 2

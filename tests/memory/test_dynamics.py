@@ -16,6 +16,7 @@ from memory.dynamics import Population, Weights, assess, descent, flow
 from memory.factual_recall import draw_task
 from memory.plateau import crossing, plateau
 from memory.sampled_dynamics import stochastic_descent
+from tests.laws import as_users_call
 
 PAPER = dict(S=16, R=4, D=8)
 few = settings(max_examples=15)
@@ -333,5 +334,5 @@ def test_crossings_are_interpolated():
     ],
 )
 def test_refused_arguments_are_named(call, named):
-    with pytest.raises(ValueError, match=named):
+    with as_users_call(), pytest.raises(ValueError, match=named):
         call()

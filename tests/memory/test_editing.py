@@ -11,6 +11,7 @@ from memory.editing import edit, edited_features, second_moment
 from memory.factual_constructions import attention_only, attention_with_mlp
 from memory.factual_recall import FactualRecall, Prompts, draw_task
 from memory.factual_transformer import FactualTransformer, accuracy, recalled
+from tests.laws import as_users_call
 from tests.memory import laws
 
 
@@ -154,7 +155,7 @@ def test_edits_add_up():
 )
 def test_bad_edits_are_named(options, named):
     good = dict(old=0, new=1, site="mlp", margin=0.1)
-    with pytest.raises(ValueError, match=named):
+    with as_users_call(), pytest.raises(ValueError, match=named):
         edit(model("mlp"), question(TASK, 0).tokens, **(good | options))
 
 

@@ -17,6 +17,7 @@ from memory.factual_constructions import (
 )
 from memory.factual_recall import FactualRecall, draw_task
 from memory.factual_transformer import FactualTransformer, accuracy, recalled
+from tests.laws import as_users_call
 from tests.memory import laws
 
 DOUBLE = torch.float64
@@ -239,7 +240,8 @@ def test_a_vocabulary_beyond_d_needs_a_margin():
 def test_heads_hold_fewer_tokens_than_dimensions():
     with pytest.raises(ValueError, match="at most d - 1 = 6 tokens to a head, got 7"):
         attention_with_mlp(small(), 7, 8, 21)
-    with pytest.raises(ValueError, match="one of 'exact', 'margin', 'naive', got 'none'"):
+    message = "one of 'exact', 'margin', 'naive', got 'none'"
+    with as_users_call(), pytest.raises(ValueError, match=message):
         attention_only(small(), 40, 3, separator="none")
     with pytest.raises(ValueError, match=r"inverse_temperature must be a finite number > 0"):
         attention_only(small(), 40, 3, inverse_temperature=0.0, enforce=False)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory.factual_recall import FactualRecall, Prompts, draw_task
+from tests.laws import as_users_call
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -153,7 +154,7 @@ def test_the_smallest_prompt_has_no_noise():
     ],
 )
 def test_bad_sizes_are_named(sizes, named):
-    with pytest.raises(ValueError, match=named):
+    with as_users_call(), pytest.raises(ValueError, match=named):
         draw_task(**(dict(S=3, R=2, D=2) | sizes))
 
 
@@ -169,7 +170,7 @@ def test_bad_tables_are_named():
         ({"subject_probabilities": half * 0.9}, "subject_probabilities must be 2 positive"),
         ({"relation_probabilities": torch.tensor([1.0, 0.0])}, "relation_probabilities must be 2"),
     ):
-        with pytest.raises(ValueError, match=named):
+        with as_users_call(), pytest.raises(ValueError, match=named):
             FactualRecall(**({"answers": table} | good | wrong))
 
 

@@ -14,6 +14,7 @@ from torch.func import functional_call, stack_module_state
 
 from memory.factual_recall import Prompts, draw_task
 from memory.factual_transformer import FactualTransformer, accuracy, recalled
+from tests.laws import as_users_call
 from tests.memory import laws
 
 DOUBLE = torch.float64
@@ -237,7 +238,7 @@ def test_scores_far_apart_neither_overflow_nor_vanish():
 )
 def test_bad_sizes_are_named(arguments, named):
     sizes = dict(vocabulary=7, answers=3, d=4, heads=2, head_dim=2)
-    with pytest.raises(ValueError, match=named):
+    with as_users_call(), pytest.raises(ValueError, match=named):
         FactualTransformer(**(sizes | arguments))
 
 
@@ -247,7 +248,8 @@ def test_what_is_not_there_cannot_be_read():
         net.hidden_features(torch.zeros(1, D, dtype=DOUBLE))
     with pytest.raises(ValueError, match="width must be above 0"):
         net.knocked_out(prompts(2, 6), "mlp", prompts(2, 6))
-    with pytest.raises(ValueError, match="path must be one of 'attention', 'mlp', got 'heads'"):
+    message = "path must be one of 'attention', 'mlp', got 'heads'"
+    with as_users_call(), pytest.raises(ValueError, match=message):
         net.knocked_out(prompts(2, 6), "heads", prompts(2, 6))
 
 
