@@ -77,14 +77,14 @@ class FactualRecallCapacity(TrainedRecall):
         ),
         "medium": Preset(
             "a day on 2 cores",
-            {"d": (8, 11, 16, 22, 32), "head_ratio": (0.5, 1.0, 2.0),
+            {"d": (11, 16, 22, 32), "head_ratio": (0.5, 1.0, 2.0),
              "mlp_ratio": (0.0, 0.5, 1.0, 2.0, 4.0), "D": (8,), "length": (16,),
              "max_steps": (4000,), "batch_size": (512,), "learning_rate": (0.003, 0.01),
              "load": (0.3, 0.42, 0.6, 0.85, 1.2, 1.7, 2.4, 3.4)},
         ),
         "paper": Preset(
             "days on a GPU",
-            {"d": (8, 11, 16, 22, 32, 45, 64, 90), "head_ratio": (0.5, 1.0, 2.0, 4.0),
+            {"d": (8, 11, 16, 22, 32, 45, 64, 90), "head_ratio": (1.0, 2.0, 4.0),
              "mlp_ratio": (0.25, 0.5, 1.0, 2.0, 4.0), "heads": (8,), "D": (8,), "length": (32,),
              "max_steps": (16384,), "batch_size": (1024,), "learning_rate": (0.001, 0.003, 0.01),
              "seed": tuple(range(5)), "load": (0.3, 0.42, 0.6, 0.85, 1.2, 1.7, 2.4, 3.4, 4.8)},

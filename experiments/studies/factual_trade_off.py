@@ -166,9 +166,12 @@ class FactualTradeOff(TrainedRecall):
     @staticmethod
     def table(rows: pandas.DataFrame) -> pandas.DataFrame:
         """Rows with what they are compared with; the exchange rate is NaN where it has none."""
+        names = [f"accuracy_without_{path}" for path in ("attention", "mlp")]
+        rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, *names])))
+        with_mlp = rows["accuracy_without_mlp"].notna()  # those that diverged were not asked
         rows = rows.assign(
-            with_mlp=rows["width"] > 0,
-            wide=rows["width"] >= rows["d"],
+            with_mlp=with_mlp,
+            wide=with_mlp & (rows["width"] >= rows["d"]),
             most_heads=rows["heads"] == rows["heads"].max(),
             widest=rows["width"] == rows["width"].max(),
             guess=1 / rows["D"],
@@ -188,7 +191,7 @@ def _exchange_rates(run: pandas.DataFrame) -> np.ndarray:
     """Parameters of attention that each of the MLP saves, for the models of one draw.
 
     Without an MLP the accuracy is interpolated between the numbers of heads, made monotone. NaN
-    where there is no MLP, or none of these models recalls as much, or all do.
+    where there is no MLP, or none of these models recalls more, or all do.
     """
     alone = run[run["width"] == 0].sort_values("attention_parameters")
     if len(alone) < 2:

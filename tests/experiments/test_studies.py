@@ -40,6 +40,8 @@ SMALL = {
     "gap-against-stability": {"s_A": (-1.0, 0.1), "step_logit": (0.0,), "T": (50,), "steps": (40,)},
     "gap-on-tasks": {"model": ("single",), "T": (30,), "steps": (40,), "m": (500,)},
     "certified-gap": {"m": (8000,), "T": (25,), "steps": (200,), "seed": (0, 1, 2)},
+    "factual-recall": {"d": (8,), "load": (0.45, 2.0), "max_steps": (300,)},
+    "factual-trade-off": {"heads": (1, 4, 12), "width": (0, 16)},
     "sequential-learning": {
         "size": ((16, 4, 8), (12, 3, 4), (4, 4, 4), (2, 16, 2)),
         "T": (8,),
@@ -66,6 +68,10 @@ UNDECIDED = {
     "initial-loss-at-least-predicted",
     "initial-loss-at-most-predicted",
     "relation-time-scales-as-predicted",
+    "facts-linear-in-parameters-answers-fixed",
+    "facts-linear-in-parameters-relations-square-root",
+    "facts-linear-in-parameters-answers-distinct",
+    "mlp-replaces-at-most-four",
 }
 """Too few instances at this size for "always" to be supported, or too few sizes for a slope."""
 
@@ -192,6 +198,19 @@ SPOILED = {
     ("fact-editing", "variance-at-most-predicted"): ("scale", "variance_share_plain", 1.8),
     ("fact-editing", "a-feature-for-every-fact-spares-all"): ("plus", "damaged", 1),
     ("fact-editing", "the-second-moment-spares-others"): ("plus", "edits_until_loss", -60),
+    ("factual-recall", "facts-below-guide-line"): ("scale", "facts_per_parameter", 4),
+    ("factual-recall", "recall-below-two-bits"): ("scale", "density", 40),
+    ("factual-trade-off", "attention-alone-suffices"): ("scale", "accuracy", 0.9),
+    ("factual-trade-off", "mlp-replaces-attention"): ("plus", "exchange_rate", -5),
+    ("factual-trade-off", "mlp-replaces-at-most-four"): ("plus", "exchange_rate", 5),
+    ("factual-trade-off", "mlp-cannot-replace-the-first-heads"): ("plus", "accuracy", 0.6),
+    ("factual-trade-off", "facts-reach-answers-through-the-mlp"): (
+        "plus",
+        "accuracy_without_mlp",
+        0.5,
+    ),
+    ("factual-trade-off", "direct-path-holds-few"): ("scale", "accuracy_without_attention", 0.3),
+    ("factual-trade-off", "within-information-limit"): ("scale", "bits_stored", 1e-4),
     ("sequential-learning", "relations-before-subjects"): ("plus", "lead", -2.0),
     ("sequential-learning", "subjects-before-relations"): ("plus", "lead", 2.0),
     ("sequential-learning", "plateau-where-rates-differ"): ("scale", "rests", 0.0),
