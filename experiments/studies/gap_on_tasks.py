@@ -12,6 +12,9 @@ from experiments.studies.generalization import FIGURE, Generalization
 from experiments.study import Preset
 
 _BASELINE = Source("seqtheory", "majority class of the test sample")
+_BRIEF = 640
+"""Steps of the published trainings, at most. After 1500 steps on 4000 samples (seqtheory, small
+preset) single blocks are 13 points above the majority class at T = 50, and 3 at T = 100."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,13 @@ class GapOnTasks(Generalization):
     claims = (
         Claim(
             name="listops-hardly-above-majority-class",
-            statement="ListOps: the test accuracy is at most 5 points above that of the majority "
-            "class, so that the gap says little",
+            statement="ListOps, trained for 640 steps or less: the test accuracy is at most 5 "
+            "points above that of the majority class, so that the gap says little",
             source=_BASELINE,
             relation="<=",
             measured="above_baseline",
             predicted=0.05,
-            where={"task": "listops", "model": "single"},
+            where={"task": "listops", "model": "single", "brief": True},
             over=("T",),
             tolerance=0.0,
         ),
@@ -66,5 +69,6 @@ class GapOnTasks(Generalization):
 
     @staticmethod
     def table(rows: pandas.DataFrame) -> pandas.DataFrame:
-        """Rows with the test accuracy above that of the majority class."""
-        return rows.assign(above_baseline=rows["guessing_error"] - rows["test_error"])
+        """Rows with the test accuracy above that of the majority class; brief trainings marked."""
+        above = rows["guessing_error"] - rows["test_error"]
+        return rows.assign(above_baseline=above, brief=rows["steps"] <= _BRIEF)
