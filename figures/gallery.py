@@ -151,10 +151,10 @@ GALLERY: dict[str, Plate] = {
     ),
     "fact-editing": Plate(
         ("fact-editing",),
-        "Rank-one edits of single facts of the constructions, with the second moment of the "
-        "features and as plain outer products. Left: share of the other facts that one edit "
-        "damages. Right: edits one after the other before less than 99 % of all facts, as edited, "
-        "are recalled; at 1 every fact was edited once.",
+        "Rank-one edits of single facts of the constructions and of trained transformers "
+        "(squares), with the second moment of the features and as plain outer products. Left: "
+        "share of the other facts that one edit damages. Right: edits one after the other before "
+        "less than 99 % of all facts, as edited, are recalled; at 1 every fact was edited once.",
         factual_constructions.fact_editing,
     ),
     "factual-recall-capacity": Plate(

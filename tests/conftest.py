@@ -21,7 +21,8 @@ SHAPED = (
     *(f"memory.{name}" for name in ("associative", "attention", "facts", "hopfield", "linear")),
     *(f"memory.{name}" for name in ("measured", "mlp", "readout", "recall", "states")),
     *(f"memory.factual_{name}" for name in ("recall", "transformer", "constructions", "capacity")),
-    *(f"memory.{name}" for name in ("editing", "dynamics", "sampled_dynamics", "stages", "plateau")),
+    *(f"memory.{name}" for name in ("dynamics", "editing", "plateau")),
+    *(f"memory.{name}" for name in ("sampled_dynamics", "stages")),
 )
 _hook = install_import_hook(
     [*SHAPED, "experiments", "figures"],

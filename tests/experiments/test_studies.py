@@ -48,10 +48,12 @@ SMALL = {
         "seed": (0,),
     },
     "factual-constructions": {"size": (0.125, 1.0)},
-    "fact-editing": {"S": (8,), "size": (0.75, 1.0), "seed": tuple(range(8))},
+    "fact-editing": {"S": (12,), "size": (0.75, 1.0)},
 }
 UNDECIDED = {
     "certificate-agrees",
+    "variance-at-least-predicted",
+    "the-second-moment-spares-others",
     "quadratic-linear-in-parameters",
     "relu-linear-in-parameters",
     "trained-mlp-quasilinear-in-parameters",
@@ -193,6 +195,8 @@ SPOILED = {
     ),
     ("factual-constructions", "information-limit"): ("scale", "stored_bits", 1e-4),
     ("fact-editing", "edits-succeed"): ("plus", "failed", 1),
+    ("fact-editing", "edits-of-trained-models-succeed"): ("plus", "failed", 30),
+    ("fact-editing", "edits-of-trained-models-spare-others"): ("plus", "damage", 0.1),
     ("fact-editing", "damage-is-the-predicted-one"): ("plus", "mistaken", 1),
     ("fact-editing", "variance-at-least-predicted"): ("scale", "variance_share_plain", 0.5),
     ("fact-editing", "variance-at-most-predicted"): ("scale", "variance_share_plain", 1.8),
