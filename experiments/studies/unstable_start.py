@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from experiments.tasks.sequences import LabelledSequences
 FIGURE = Source("honarpisheh2025generalization", "section 5, Figures 1 and 5")
 _LONG = 200
 """Length from which on ListOps losses overflow single precision."""
+_WATCHED = 256
+"""Training sequences on which losses and growth are measured before every epoch."""
 _OURS = Source("seqtheory", "range of the state, theorem D2")
 
 
@@ -143,11 +145,15 @@ class UnstableStart(Study):
         epochs: int,
     ) -> dict[str, Any]:
         data = {"majority": majority, "listops": listops}[task].train(m=m, T=T, seed=seed)
+        rows = slice(_WATCHED)
+        watched = replace(
+            data, tokens=data.tokens[rows], labels=data.labels[rows], lengths=data.lengths[rows]
+        )
         d = 4 if task == "majority" else 16
         model = build("single", data, d=d, N=4, s_A=s_A, seed=seed).to(getattr(torch, precision))
         outcome = fit(
             model, data, epochs=epochs, batch_size=64, seed=seed,
-            evaluate=lambda model: _state(model, data),
+            evaluate=lambda model: _state(model, watched),
             checkpoint=scratch.checkpoint("classifier"),
         )  # fmt: skip
         frequencies = torch.bincount(data.labels).double() / m
