@@ -24,6 +24,7 @@ from experiments.models.selective_ssm import SelectiveSSM
 from experiments.recipe import Recipe
 from experiments.tasks.sequences import LabelledSequences
 from experiments.train import Outcome, train
+from memory.factual_transformer import margin as multiclass_margin
 
 DELTA = 0.05
 """The bounds hold with probability 1 - DELTA over training samples."""
@@ -131,9 +132,7 @@ def margin(
     """±z for one output; for several, that of the label less the largest other one."""
     if z.shape[1] == 1:
         return torch.where(labels == 1, z[:, 0], -z[:, 0])
-    own = z.gather(1, labels[:, None])
-    others = z.scatter(1, labels[:, None], -math.inf)
-    return (own - others.max(1, keepdim=True).values)[:, 0]
+    return multiclass_margin(z, labels)
 
 
 def audited(model: SelectiveSSM, *, m: int, T: int) -> AuditReport:

@@ -13,7 +13,7 @@ from torch import Tensor
 from bounds import checks
 from experiments.stack import Stack, cosine, form
 from memory.factual_recall import FactualRecall, Prompts
-from memory.factual_transformer import FactualTransformer
+from memory.factual_transformer import FactualTransformer, margin
 
 PROMPTS = 2**12
 """Prompts held at once: a batch of members is cut so that it stays in the cache. On a GPU, give
@@ -137,7 +137,10 @@ class _Batch:
         )
         self.generators = [_generator(member, 0) for member in members]
         self.ahead: list[tuple[Tensor, Tensor]] = []
-        asked = [_every_fact(member, self.training.fillings) for member in members]
+        asked = [
+            member.task.every_fact(_generator(member, 1), self.training.fillings)
+            for member in members
+        ]
         self.tokens, self.answers = self._stacked(asked)
         self.best = torch.zeros(len(members), dtype=torch.float64, device=self.device)
 
@@ -161,7 +164,7 @@ class _Batch:
         """Ask for every fact; members that have ended leave with their outcomes."""
         logits = self.stack.module(self.tokens)
         finite = logits.isfinite().flatten(1).all(1)
-        right = _largest(logits, self.answers) & finite[:, None]
+        right = (margin(logits, self.answers) > 0) & finite[:, None]
         accuracy = right.double().mean(1)
         self.best = torch.maximum(self.best, accuracy)
         ended = ~finite | (accuracy >= self.training.target)
@@ -169,7 +172,7 @@ class _Batch:
             ended = torch.ones_like(ended)
         if not ended.any():
             return []
-        relation = _largest(logits.unflatten(2, (-1, self.D)).amax(3), self.answers // self.D)
+        relation = margin(logits.unflatten(2, (-1, self.D)).amax(3), self.answers // self.D) > 0
         own = logits.gather(2, self.answers[..., None]).squeeze(2)
         losses = (logits.logsumexp(2) - own).double()
         # One by one: a single row that is long would be summed by several threads.
@@ -227,19 +230,6 @@ def _loss_gradient(
     return p.div_(answers.shape[1])
 
 
-def _largest(scores: Float[Tensor, "B n k"], at: Int[Tensor, "B n"]) -> Bool[Tensor, "B n"]:
-    """Whether the score there exceeds all others."""
-    others = scores.scatter(2, at[..., None], -torch.inf).amax(2)
-    return scores.gather(2, at[..., None]).squeeze(2) > others
-
-
 def _generator(member: Member, role: int) -> torch.Generator:
     """Where the facts are, and so the prompts are drawn: 0 for training, 1 for the checks."""
     return torch.Generator(member.task.answers.device).manual_seed(2 * member.seed + role)
-
-
-def _every_fact(member: Member, fillings: int) -> Prompts:
-    """Prompts for all facts, so many times over."""
-    task = member.task
-    pairs = torch.arange(task.S * task.R, device=task.answers.device).repeat(fillings)
-    return task.ask(pairs // task.R, pairs % task.R, _generator(member, 1))

@@ -20,7 +20,7 @@ from torch import Tensor
 from bounds import checks
 from memory.factual_capacity import independent_features
 from memory.factual_recall import FactualRecall, Prompts
-from memory.factual_transformer import Activation, FactualTransformer, TokenEmbedding
+from memory.factual_transformer import Activation, FactualTransformer, TokenEmbedding, margin
 from memory.randomness import Role, gaussian, sphere
 from memory.readout import RANK_TOLERANCE, RIDGE
 
@@ -127,8 +127,7 @@ def _fits(
 ) -> bool:
     """Whether every fact is recalled where attention hands over exactly its codes."""
     scores = (x + model.mlp(x)) @ model.unembedding.mT
-    right = scores.gather(1, answers[:, None])
-    return bool((right > scores.scatter(1, answers[:, None], -torch.inf)).all())
+    return bool((margin(scores, answers) > 0).all())
 
 
 def _empty(

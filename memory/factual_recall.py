@@ -118,9 +118,10 @@ class FactualRecall:
         )
         return self.ask(subject, relation, generator)
 
-    def every_fact(self, generator: torch.Generator) -> Prompts:
-        """One prompt for each fact, all relations of the first subject first."""
-        pairs = torch.arange(self.S * self.R, device=self.answers.device)
+    def every_fact(self, generator: torch.Generator, fillings: int = 1) -> Prompts:
+        """One prompt for each fact, all relations of the first subject first; so many times."""
+        checks.count(fillings=fillings)
+        pairs = torch.arange(self.S * self.R, device=self.answers.device).repeat(fillings)
         return self.ask(pairs // self.R, pairs % self.R, generator)
 
     def ask(
@@ -225,6 +226,14 @@ def draw_task(
         subject_probabilities=_power_law(S, subject_exponent).to(device),
         relation_probabilities=_power_law(R, relation_exponent).to(device),
     )
+
+
+def token_counts(
+    tokens: Int[Tensor, "*prompts T"], vocabulary: int, dtype: torch.dtype
+) -> Float[Tensor, "*prompts vocabulary"]:
+    """How often every token occurs in each prompt."""
+    counts = torch.zeros(*tokens.shape[:-1], vocabulary, dtype=dtype, device=tokens.device)
+    return counts.scatter_add_(-1, tokens, counts.new_ones(()).expand(tokens.shape))
 
 
 def _power_law(count: int, exponent: float) -> Float[Tensor, " count"]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bounds import checks
 from bounds.audit import MULTIPRECISION
 from bounds.formula import evaluate
-from memory.factual_recall import Prompts
+from memory.factual_recall import Prompts, token_counts
 from memory.randomness import Role, gaussian, lecun_normal, sphere
 from memory.readout import BLOCK_ENTRIES
 
@@ -140,7 +140,7 @@ class FactualTransformer(nn.Module):
         # sums the weights once for each feature: dividing by fewer numbers would be slower.
         weights = torch.exp(self._scores()).repeat_interleave(self.value.shape[-2], -1)
         values = self.embedding @ self.value.flatten(-3, -2).mT
-        counts = _counts(tokens, self.embedding)
+        counts = token_counts(tokens, self.embedding.shape[-2], self.embedding.dtype)
         read, total = (counts @ torch.cat((weights * values, weights), -1)).chunk(2, -1)
         return read / total
 
@@ -230,6 +230,14 @@ class FactualTransformer(nn.Module):
         return self.hidden, self.mlp_output
 
 
+def margin(
+    scores: Float[Tensor, "*prompts answers"], answer: Int[Tensor, "*prompts"]
+) -> Float[Tensor, "*prompts"]:
+    """Score of the true answer less the largest other one: recalled where it is positive."""
+    others = scores.scatter(-1, answer[..., None], -torch.inf).amax(-1)
+    return scores.gather(-1, answer[..., None]).squeeze(-1) - others
+
+
 def recalled(
     model: Callable[[Tensor], Tensor], prompts: Prompts, *, entries: int = BLOCK_ENTRIES
 ) -> Bool[Tensor, " prompts"]:
@@ -244,20 +252,10 @@ def recalled(
         for tokens, answer in zip(
             prompts.tokens.split(rows), prompts.answer.split(rows), strict=True
         ):
-            scores = model(tokens)
-            right = scores.gather(1, answer[:, None])
-            found.append((right > scores.scatter(1, answer[:, None], -torch.inf)).all(dim=1))
+            found.append(margin(model(tokens), answer) > 0)
     return torch.cat(found)
 
 
 def accuracy(model: Callable[[Tensor], Tensor], prompts: Prompts) -> float:
     """Share of the prompts that are answered rightly."""
     return recalled(model, prompts).double().mean().item()
-
-
-def _counts(
-    tokens: Int[Tensor, "*models n T"], like: Float[Tensor, "*models vocabulary d"]
-) -> Float[Tensor, "*models n vocabulary"]:
-    """How often every token occurs in each prompt."""
-    counts = like.new_zeros(*tokens.shape[:-1], like.shape[-2])
-    return counts.scatter_add_(-1, tokens, like.new_ones(()).expand(tokens.shape))

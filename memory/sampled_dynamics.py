@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bounds import checks
 from memory.dynamics import START, Course, Population, assess, checked_steps, course
-from memory.factual_recall import FactualRecall, Prompts
+from memory.factual_recall import FactualRecall, token_counts
 
 _AT_ONCE = 4
 """Batches that are drawn together."""
@@ -88,21 +88,12 @@ def _batches(
 ) -> tuple[Float[Tensor, "batches prompts vocabulary"], Tensor]:
     """How often each token occurs in prompts of several batches, and their answers."""
     prompts = task.sample(_AT_ONCE * batch, generator)
-    counts = _counts(task, prompts, dtype)
+    counts = token_counts(prompts.tokens, task.vocabulary, dtype)
     return counts.reshape(_AT_ONCE, batch, -1), prompts.answer.reshape(_AT_ONCE, batch)
 
 
 def _test_counts(
     task: FactualRecall, generator: torch.Generator, draws: int, dtype: torch.dtype
 ) -> Float[Tensor, "prompts vocabulary"]:
-    drawn = [_counts(task, task.every_fact(generator), dtype) for _ in range(draws)]
-    return torch.cat(drawn)
-
-
-def _counts(
-    task: FactualRecall, prompts: Prompts, dtype: torch.dtype
-) -> Float[Tensor, "prompts vocabulary"]:
-    tokens = prompts.tokens
-    counts = torch.zeros(len(tokens), task.vocabulary, dtype=dtype, device=tokens.device)
-    ones = counts.new_ones(()).expand(tokens.shape)
-    return counts.scatter_add_(1, tokens, ones)
+    drawn = [task.every_fact(generator).tokens for _ in range(draws)]
+    return token_counts(torch.cat(drawn), task.vocabulary, dtype)

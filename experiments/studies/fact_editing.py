@@ -17,7 +17,7 @@ from experiments.studies.factual_constructions import CONSTRUCTIONS, build
 from experiments.study import Preset, Study, Trial
 from memory.editing import Edit, UnreachableError, edit, edited_features, second_moment
 from memory.factual_recall import FactualRecall, draw_task
-from memory.factual_transformer import FactualTransformer, recalled
+from memory.factual_transformer import FactualTransformer, margin, recalled
 
 TRAINED = {"trained-attention": dict(heads=12, width=0), "trained-mlp": dict(heads=4, width=64)}
 """Transformers of d = 16 that learn the facts of the quick preset."""
@@ -192,7 +192,7 @@ class FactEditing(Study):
             "trained": trained,
             "in_mlp": in_mlp,
             "spare": in_mlp and size >= 1 and not trained,
-            "recalled": _right(editing.logits, editing.prompts.answer).double().mean().item(),
+            "recalled": (margin(editing.logits, editing.prompts.answer) > 0).double().mean().item(),
             "facts": S * R,
             "edits": _SINGLE,
             **single,
@@ -228,7 +228,7 @@ class _Editing:
         self.moment = second_moment(
             torch.cat([edited_features(model, tokens, self.site) for tokens in fillings])
         )
-        self.margin = MARGIN * _leads(self.logits, self.prompts.answer).mean().item()
+        self.margin = MARGIN * margin(self.logits, self.prompts.answer).mean().item()
 
     def change(self, model: FactualTransformer, fact: int, protect: bool) -> tuple[Edit, int]:
         """An edit of the fact to another answer of its relation, and that answer.
@@ -261,7 +261,7 @@ class _Editing:
     def alone(self, protect: bool) -> dict[str, Any]:
         """Edits of the model as it was built, each on its own."""
         facts = len(self.prompts)
-        before = _right(self.logits, self.prompts.answer)
+        before = margin(self.logits, self.prompts.answer) > 0
         failed = mistaken = damaged = others = 0
         shares = []
         for fact in self.rng.choice(facts, _SINGLE, replace=False):
@@ -271,7 +271,7 @@ class _Editing:
                 failed += int((done.model(asked).argmax(dim=1) != new).sum())
             rest = torch.arange(facts) != int(fact)
             moved = done.crosstalk(self.features)
-            expected = _right(self.logits + moved, self.prompts.answer)
+            expected = margin(self.logits + moved, self.prompts.answer) > 0
             found = recalled(done.model, self.prompts)
             mistaken += int((expected != found)[rest].sum())
             damaged += int((before & ~found)[rest].sum())
@@ -301,17 +301,6 @@ class _Editing:
         for count, fact in enumerate(order):
             done, answer[fact] = self.change(model, int(fact), protect)
             model, logits = done.model, logits + done.crosstalk(self.features)
-            if _right(logits, answer).double().mean() < 0.99:
+            if (margin(logits, answer) > 0).double().mean() < 0.99:
                 return count
         return len(order)
-
-
-def _right(logits: Tensor, answer: Tensor) -> Tensor:
-    """Whether the score of the answer exceeds all others."""
-    return _leads(logits, answer) > 0
-
-
-def _leads(logits: Tensor, answer: Tensor) -> Tensor:
-    """Score of the answer less the largest other one."""
-    right = logits.gather(1, answer[:, None])
-    return (right - logits.scatter(1, answer[:, None], -torch.inf).amax(1, keepdim=True))[:, 0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +11,9 @@ import pandas
 
 from bounds import checks
 from bounds.result import Source
-from experiments import prompted
 from experiments.claims import Claim
 from experiments.studies.trained import capacities, dither
-from experiments.studies.trained_recall import TrainedRecall, bits_held, member
+from experiments.studies.trained_recall import Sizes, TrainedRecall, bits_held
 from experiments.study import Preset
 
 SCALINGS = ("answers-fixed", "relations-square-root", "answers-distinct")
@@ -52,18 +50,11 @@ class FactualRecallCapacity(TrainedRecall):
     mlp_ratio: tuple[float, ...] = (2.0,)
     """Widths of the MLP, in units of d; 0 is attention only."""
     heads: tuple[int, ...] = (4,)
-    D: tuple[int, ...] = (4,)
-    """Answers of a relation, where they are fixed."""
-    length: tuple[int, ...] = (8,)
-    """Tokens of a prompt."""
-    max_steps: tuple[int, ...] = (600,)
-    batch_size: tuple[int, ...] = (256,)
-    learning_rate: tuple[float, ...] = (0.02,)
-    train_embeddings: tuple[bool, ...] = (False,)
-    seed: tuple[int, ...] = tuple(range(3))
-    """Facts, embeddings, initial weights and prompts."""
+    max_steps: tuple[int, ...] = (400,)
     load: tuple[float, ...] = (0.45, 0.75, 1.2, 2.0)
     """Bits of the facts, in units of about what the parameters hold; a capacity must lie inside."""
+
+    target = ACCURACY
 
     name = "factual-recall"
     title = "Capacity of factual-recall transformers"
@@ -73,7 +64,7 @@ class FactualRecallCapacity(TrainedRecall):
         "small": Preset(
             "15 min",
             {"d": (8, 11, 16, 22), "mlp_ratio": (0.5, 2.0), "max_steps": (1000,),
-             "load": (0.3, 0.42, 0.6, 0.85, 1.2, 1.7, 2.4)},
+             "load": (0.3, 0.42, 0.6, 0.85, 1.2, 1.7, 2.4, 3.4)},
         ),
         "medium": Preset(
             "a day on 2 cores",
@@ -124,28 +115,25 @@ class FactualRecallCapacity(TrainedRecall):
         ),
     )
 
-    def grid(self) -> Mapping[str, Iterable[Any]]:
-        return {
-            "scaling": self.scaling, "D": self.D, "length": self.length,
-            "max_steps": self.max_steps, "batch_size": self.batch_size,
-            "learning_rate": self.learning_rate, "train_embeddings": self.train_embeddings,
-            "heads": self.heads, "d": self.d, "head_ratio": self.head_ratio,
-            "mlp_ratio": self.mlp_ratio, "load": self.load, "seed": self.seed,
-        }  # fmt: skip
-
-    @classmethod
-    def member(cls, **config: Any) -> prompted.Member:
-        names = ("scaling", "D", "d", "head_ratio", "mlp_ratio", "load")
-        scaling, D, d, head_ratio, mlp_ratio, load = (config.pop(name) for name in names)
-        heads, head_dim, width = _shape(d, config.pop("heads"), head_ratio, mlp_ratio)
-        parameters = 4 * heads * head_dim * d + 2 * width * d
+    @staticmethod
+    def sizes(
+        *,
+        scaling: str,
+        d: int,
+        heads: int,
+        head_ratio: float,
+        mlp_ratio: float,
+        D: int,
+        load: float,
+        seed: int,
+        **training: Any,
+    ) -> Sizes:
+        """So many heads and units as the ratios say, and as many facts as the load."""
         checks.one_of(SCALINGS, scaling=scaling)
-        bits = load * dither(config["seed"], _SPACING) * _BITS_PER_PARAMETER[scaling] * parameters
-        S, R, D = sizes(scaling, D, bits)
-        return member(
-            S=S, R=R, D=D, d=d, heads=heads, head_dim=head_dim, width=width, target=ACCURACY,
-            **config,
-        )  # fmt: skip
+        heads, head_dim, width = _shape(d, heads, head_ratio, mlp_ratio)
+        parameters = 4 * heads * head_dim * d + 2 * width * d
+        bits = load * dither(seed, _SPACING) * _BITS_PER_PARAMETER[scaling] * parameters
+        return Sizes(*numbers(scaling, D, bits), d, heads, head_dim, width)
 
     @staticmethod
     def table(rows: pandas.DataFrame) -> pandas.DataFrame:
@@ -171,7 +159,7 @@ class FactualRecallCapacity(TrainedRecall):
         return table
 
 
-def sizes(scaling: str, D: int, bits: float) -> tuple[int, int, int]:
+def numbers(scaling: str, D: int, bits: float) -> tuple[int, int, int]:
     """S, R and D of about so many bits of facts, S R log2 D, at least 2 of each."""
     if scaling == "answers-fixed":
         S = max(2, round(math.sqrt(bits / math.log2(D))))

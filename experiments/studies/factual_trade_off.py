@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +9,8 @@ import numpy as np
 import pandas
 
 from bounds.result import Source
-from experiments import prompted
 from experiments.claims import Claim
-from experiments.studies.trained_recall import TrainedRecall, bits_held, member
+from experiments.studies.trained_recall import Sizes, TrainedRecall, bits_held
 from experiments.study import Preset
 
 _PAPER = Source("nichani2024facts", "section 5, Figure 4 (right)")
@@ -32,16 +30,6 @@ class FactualTradeOff(TrainedRecall):
     d: tuple[int, ...] = (16,)
     S: tuple[int, ...] = (12,)
     """Subjects; there are as many relations."""
-    D: tuple[int, ...] = (4,)
-    """Answers of a relation."""
-    length: tuple[int, ...] = (8,)
-    """Tokens of a prompt."""
-    max_steps: tuple[int, ...] = (600,)
-    batch_size: tuple[int, ...] = (256,)
-    learning_rate: tuple[float, ...] = (0.02,)
-    train_embeddings: tuple[bool, ...] = (False,)
-    seed: tuple[int, ...] = tuple(range(3))
-    """Facts, embeddings, initial weights and prompts."""
 
     name = "factual-trade-off"
     title = "Facts in attention or in the MLP"
@@ -151,17 +139,12 @@ class FactualTradeOff(TrainedRecall):
         ),
     )
 
-    def grid(self) -> Mapping[str, Iterable[Any]]:
-        return {
-            "S": self.S, "D": self.D, "length": self.length, "max_steps": self.max_steps,
-            "batch_size": self.batch_size, "learning_rate": self.learning_rate,
-            "train_embeddings": self.train_embeddings, "d": self.d, "head_dim": self.head_dim,
-            "heads": self.heads, "width": self.width, "seed": self.seed,
-        }  # fmt: skip
-
-    @classmethod
-    def member(cls, **config: Any) -> prompted.Member:
-        return member(R=config["S"], **config)
+    @staticmethod
+    def sizes(
+        *, S: int, D: int, d: int, heads: int, head_dim: int, width: int, **training: Any
+    ) -> Sizes:
+        """As the axes say, with as many relations as subjects."""
+        return Sizes(S, S, D, d, heads, head_dim, width)
 
     @staticmethod
     def table(rows: pandas.DataFrame) -> pandas.DataFrame:

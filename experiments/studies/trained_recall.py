@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas
@@ -22,13 +23,60 @@ _FILLINGS = 4
 """Prompts of every fact on which a trained model is asked with a memory knocked out."""
 
 
+class Sizes(NamedTuple):
+    """Subjects, relations and answers of the task; dimensions of the transformer."""
+
+    S: int
+    R: int
+    D: int
+    d: int
+    heads: int
+    head_dim: int
+    width: int
+
+
+@dataclass(frozen=True)
 class TrainedRecall(Study):
     """Transformers trained on factual recall, each a trial, batches of them at once."""
 
-    @classmethod
+    D: tuple[int, ...] = (4,)
+    """Answers of a relation, where they are fixed."""
+    length: tuple[int, ...] = (8,)
+    """Tokens of a prompt."""
+    max_steps: tuple[int, ...] = (600,)
+    batch_size: tuple[int, ...] = (256,)
+    learning_rate: tuple[float, ...] = (0.02,)
+    train_embeddings: tuple[bool, ...] = (False,)
+    seed: tuple[int, ...] = tuple(range(3))
+    """Facts, embeddings, initial weights and prompts."""
+
+    target: ClassVar[float] = 1.0
+    """Share of the prompts whose right answers end a training."""
+
+    @staticmethod
     @abstractmethod
+    def sizes(**config: Any) -> Sizes:
+        """Of the task and of the transformer of one trial."""
+
+    def grid(self) -> Mapping[str, Iterable[Any]]:
+        return {axis.name: getattr(self, axis.name) for axis in fields(self)}
+
+    @classmethod
     def member(cls, **config: Any) -> prompted.Member:
-        """The training of one trial."""
+        """A transformer at its random start, its facts and its training, all from one seed."""
+        size, seed = cls.sizes(**config), config["seed"]
+        task = draw_task(S=size.S, R=size.R, D=size.D, length=config["length"], seed=seed)
+        model = FactualTransformer(
+            task.vocabulary, task.A, size.d, size.heads, size.head_dim, size.width,
+            train_embeddings=config["train_embeddings"], seed=seed,
+        )  # fmt: skip
+        training = prompted.Training(
+            learning_rate=config["learning_rate"],
+            steps=config["max_steps"],
+            batch_size=config["batch_size"],
+            target=cls.target,
+        )
+        return prompted.Member(model.initialize(seed), task, training, seed)
 
     @classmethod
     def measure(cls, rng: np.random.Generator, **config: Any) -> dict[str, Any]:
@@ -38,44 +86,21 @@ class TrainedRecall(Study):
 
     @classmethod
     def batches(cls, trials: Sequence[Trial]) -> Sequence[Sequence[Trial]]:
-        return ensemble.together(
-            trials, lambda trial: _multiplications(cls.member(**trial.config)), _BATCH
-        )
+        def multiplications(trial: Trial) -> float:
+            """Of a training that goes on to its last step."""
+            size, config = cls.sizes(**trial.config), trial.config
+            features = size.heads * (size.head_dim + 1)
+            each = 2 * (size.S + size.R) * features + (features + 2 * size.width) * size.d
+            each += size.d * size.R * size.D
+            return 3.0 * config["max_steps"] * config["batch_size"] * each
+
+        return ensemble.together(trials, multiplications, _BATCH)
 
     @classmethod
     def measure_together(cls, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Mapping[str, Any]]]:
         members = [cls.member(**trial.config) for trial in trials]
         for index, outcome in prompted.train(members, device=device.chosen()):
             yield trials[index], metrics(members[index], outcome)
-
-
-def member(
-    *,
-    S: int,
-    R: int,
-    D: int,
-    length: int,
-    d: int,
-    heads: int,
-    head_dim: int,
-    width: int,
-    max_steps: int,
-    batch_size: int,
-    learning_rate: float,
-    train_embeddings: bool,
-    seed: int,
-    target: float = 1.0,
-) -> prompted.Member:
-    """A transformer at its random start, its facts and its training, all from one seed."""
-    task = draw_task(S=S, R=R, D=D, length=length, seed=seed)
-    model = FactualTransformer(
-        task.vocabulary, task.A, d, heads, head_dim, width, train_embeddings=train_embeddings,
-        seed=seed,
-    )  # fmt: skip
-    training = prompted.Training(
-        learning_rate=learning_rate, steps=max_steps, batch_size=batch_size, target=target
-    )
-    return prompted.Member(model.initialize(seed), task, training, seed)
 
 
 def metrics(member: prompted.Member, outcome: prompted.Outcome) -> dict[str, Any]:
@@ -104,16 +129,6 @@ def bits_held(rows: pandas.DataFrame) -> np.ndarray:
 
 
 def _without(path: Any, model: FactualTransformer, task: FactualRecall, seed: int) -> float:
-    pairs = torch.arange(task.S * task.R).repeat(_FILLINGS)
-    asked = task.ask(pairs // task.R, pairs % task.R, torch.Generator().manual_seed(seed + 1))
+    asked = task.every_fact(torch.Generator().manual_seed(seed + 1), _FILLINGS)
     with torch.no_grad():
         return accuracy(lambda tokens: model.knocked_out(tokens, path, asked.tokens), asked)
-
-
-def _multiplications(member: prompted.Member) -> float:
-    """Of a training that goes on to its last step."""
-    size = member.model.sizes
-    features = size["heads"] * (size["head_dim"] + 1)
-    each = member.task.vocabulary * features + (features + 2 * size["width"]) * size["d"]
-    each += size["d"] * member.task.A
-    return 3.0 * member.training.steps * member.training.batch_size * each

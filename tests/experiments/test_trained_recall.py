@@ -1,4 +1,4 @@
-"""Trained factual recall: tables with known answers, sizes of the tasks, knock-outs, refusals."""
+"""Trained factual recall: tables with known answers, numbers of the tasks, knock-outs, refusals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from experiments import prompted
 from experiments.studies import factual_recall, trained_recall
-from experiments.studies.factual_recall import SCALINGS, FactualRecallCapacity, sizes
+from experiments.studies.factual_recall import SCALINGS, FactualRecallCapacity, numbers
 from experiments.studies.factual_trade_off import FactualTradeOff, _exchange_rates
 from experiments.study import Study
 
@@ -115,7 +115,7 @@ def test_capacities_that_are_not_linear_are_refuted(power, outcome):
     st.sampled_from(SCALINGS), st.integers(2, 16), st.floats(30, 1e5), st.floats(1, 2)
 )  # fmt: skip
 def test_tasks_have_about_the_bits_asked_for(scaling, D, bits, factor):
-    S, R, found = sizes(scaling, D, bits)
+    S, R, found = numbers(scaling, D, bits)
     held = S * R * math.log2(found)
     smallest = {"answers-fixed": 4, "relations-square-root": 8, "answers-distinct": 4}[scaling]
     if S * R > smallest:
@@ -124,7 +124,7 @@ def test_tasks_have_about_the_bits_asked_for(scaling, D, bits, factor):
         if scaling == "answers-distinct":
             slack *= math.log2(S + 1) / math.log2(S)
         assert 1 / slack / 1.01 < held / bits < slack * 1.01
-    more = sizes(scaling, D, bits * factor)
+    more = numbers(scaling, D, bits * factor)
     assert more[0] >= S
     assert more[1] >= R
     assert found == (S if scaling == "answers-distinct" else D)
