@@ -40,7 +40,7 @@ class Options:
     """Measure the speed of a part of the library, next to a plain implementation of it."""
 
     benchmark: Annotated[Positional[str], arg(metavar="BENCHMARK")]
-    """What to measure: bounds, memory, scan, models."""
+    """What to measure: bounds, memory, scan, models, interventions."""
     points: int = 20_000
     """Points of a grid of the bounds."""
     repeats: int = 5
@@ -154,11 +154,18 @@ def _models(options: Options) -> list[Measurement]:
     return measure_models(options.repeats)
 
 
+def _interventions(options: Options) -> list[Measurement]:
+    from experiments.bench_interventions import measure_interventions
+
+    return measure_interventions(options.repeats)
+
+
 BENCHMARKS: dict[str, Callable[[Options], list[Measurement]]] = {
     "bounds": _bounds,
     "memory": _memory,
     "scan": _scan,
     "models": _models,
+    "interventions": _interventions,
 }
 
 

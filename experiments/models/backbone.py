@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -46,7 +47,8 @@ class ModelConfig:
     max_length: int = 1024
     """Length of the table of learned positions, and of the filters that need one."""
     embedding_std: float | None = None
-    """Standard deviation of the embedding at the start, 1/sqrt(d_model) by default."""
+    """Standard deviation of the embedding, and of learned positions, at the start; 1/sqrt(d_model)
+    by default."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
@@ -113,14 +115,14 @@ class SequenceModel(SitedModel):
         d = config.d_model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
+            std = d**-0.5 if config.embedding_std is None else config.embedding_std
             if config.vocab_size is not None:
                 self.embedding = nn.Embedding(config.vocab_size, d)
-                std = d**-0.5 if config.embedding_std is None else config.embedding_std
                 nn.init.normal_(self.embedding.weight, std=std)
             elif config.d_input is not None:
                 self.embedding = nn.Linear(config.d_input, d)
             if config.positions == "learned":
-                self.positions = nn.Parameter(torch.randn(config.max_length, d) * 0.02)
+                self.positions = nn.Parameter(torch.randn(config.max_length, d) * std)
             self.blocks = nn.ModuleList(
                 Block(self._mixer(name), self._norm(), d) for name in config.layers
             )
@@ -150,9 +152,23 @@ class SequenceModel(SitedModel):
         r = self.embedding(inputs)
         if self.config.positions != "none":
             r = r + self._position_table(r)
-        r = self.embedded(r)
-        for block in self.blocks:
-            r = block(r)
+        return self.resume(self.embedded(r), block=0, at=at)
+
+    def resume(
+        self,
+        r: Float[Tensor, "batch length d_model"],
+        *,
+        block: int,
+        at: Int[Tensor, "batch count"] | None = None,
+    ) -> Float[Tensor, "batch positions d_output"]:
+        """The forward pass from the residual stream before this block on.
+
+        With as many blocks as there are, only the last norm and the head are left.
+        """
+        if not 0 <= block <= len(self.blocks):
+            raise ValueError(f"block must be from 0 to {len(self.blocks)}, got {block}")
+        for module in islice(self.blocks, block, None):
+            r = module(r)
         r = self.final_norm(self.norm_f(self.resid_final(r)))
         if at is not None:
             r = torch.take_along_dim(r, at[..., None], dim=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -85,6 +85,7 @@ class Documents:
         return self.targets != IGNORED
 
 
+@runtime_checkable
 class RecallTask(Protocol):
     """A distribution of documents."""
 

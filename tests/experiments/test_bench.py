@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import bench, bench_memory, bench_models, provenance
+from experiments import bench, bench_interventions, bench_memory, bench_models, provenance
 from experiments.bench import main
 from experiments.models.mixers import MIXERS
 from experiments.models.scan import VARIABLE, chosen_backend
 from experiments.models.sites import Site
+from experiments.tasks.associative_recall import AssociativeRecall
 
 
 def test_prints_a_table_and_writes_results(tmp_path, capsys):
@@ -32,7 +33,8 @@ def test_prints_a_table_and_writes_results(tmp_path, capsys):
 def test_unknown_names_are_refused_in_one_line(capsys):
     assert main(["nothing"]) == 2
     message = capsys.readouterr().err
-    assert message == "error: no benchmark 'nothing'; there are bounds, memory, scan, models\n"
+    known = "bounds, memory, scan, models, interventions"
+    assert message == f"error: no benchmark 'nothing'; there are {known}\n"
 
 
 @pytest.mark.parametrize("option", ["points", "repeats"])
@@ -134,3 +136,40 @@ def test_the_ways_that_models_are_compared_in_compute_the_same(monkeypatch):
 
     monkeypatch.setattr(bench_models, "_times", times)
     assert [m.value for m in bench_models.measure_sites(1)] == [1.0, 1.0]
+
+
+@pytest.fixture
+def small_grids(monkeypatch):
+    """Few pairs, documents, weights and cells."""
+    task = AssociativeRecall(num_pairs=2, num_keys=4, num_values=4)
+    cells = dict(POSITIONS=("key", "query"), COMPONENTS=("mlp_output", "block_output"))
+    for name, size in dict(TASK=task, WIDTH=8, DOCUMENTS=4, BATCH=3, **cells).items():
+        monkeypatch.setattr(bench_interventions, name, size)
+
+
+@pytest.mark.usefixtures("small_grids")
+def test_interventions_benchmark_compares_grids(tmp_path):
+    path = tmp_path / "bench.json"
+    assert main(["interventions", "--repeats", "1", "--json", str(path)]) == 0
+    found = {m["name"]: m for m in json.loads(path.read_text())["measurements"]}
+    assert {name: m["unit"] for name, m in found.items()} == {
+        f"{model}, {what}": unit
+        for model in bench_interventions.MODELS
+        for what, unit in {
+            "attributions": "cells/s",
+            "time of a grid, of one at a time": "%",
+            "time of a grid, of one at a time with cached runs": "%",
+        }.items()
+    }
+    assert all(m["value"] > 0 for m in found.values())
+
+
+@pytest.mark.usefixtures("small_grids")
+@pytest.mark.parametrize("blocks", bench_interventions.MODELS.values())
+def test_the_ways_that_grids_are_compared_in_compute_the_same(blocks):
+    network = bench_interventions.network(blocks)
+    pair = bench_interventions.corrupted_documents()
+    means = bench_interventions.grid(network, pair)
+    assert len(means) == 2 * len(blocks)
+    for way in (bench_interventions.one_at_a_time, bench_interventions.one_at_a_time_cached):
+        np.testing.assert_allclose(way(network, pair), means, rtol=1e-4)

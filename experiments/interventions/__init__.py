@@ -1,0 +1,1 @@
+"""Causal interventions: what a model uses, from activations of one run put into another."""
