@@ -22,6 +22,7 @@ from figures import (
     factual_recall,
     memory,
     outer_product,
+    recall,
     selective_ssm,
     sequential_learning,
     trained_gaps,
@@ -275,6 +276,43 @@ GALLERY: dict[str, Plate] = {
         "beside the measured gap of the ramp loss. Where s_A ≥ 0, the theorem for stable models "
         "does not apply.",
         audits.audits_of_trained_models,
+    ),
+    "recall-accuracy": Plate(
+        ("associative-recall",),
+        "Associations that trained models recall: mean over seeds with 95 %, bars the seeds. "
+        "Beside it the rates of guessing any value, and any value of the document.",
+        recall.recall_accuracy,
+    ),
+    "recall-attribution": Plate(
+        ("associative-recall",),
+        "Share of the probability of the answer that comes back when one activation of the run on "
+        "the clean document is put into the run on the one with another key: by layer, component "
+        "and position, mean over the seeds that have a ratio, in the widest models of two layers, "
+        "with their accuracy. Blank: no such component; hatched: the corruption takes too little "
+        "from the answer for a ratio. Nothing can come back at the answer, a control.",
+        recall.recall_attribution,
+    ),
+    "recall-mechanism": Plate(
+        ("associative-recall",),
+        "Mechanisms of trained models, one marker each: what the input of the second layer "
+        "restores at the query, the key and the value, those below 0 taken as 0, as shares of "
+        "their sum. Models at one place are drawn side by side. Not shown: models without a ratio, "
+        "or that restore less than half at the three together.",
+        recall.recall_mechanism,
+    ),
+    "recall-dynamics": Plate(
+        ("associative-recall",),
+        "Accuracy while training, and what the input of the second layer restores at the value, "
+        "the query and the key, from where there is a ratio; a line for every seed of the widest "
+        "models of two layers.",
+        recall.recall_dynamics,
+    ),
+    "recall-convolution": Plate(
+        ("associative-recall",),
+        "Short convolutions of other widths, none (0) or with long filters. Left: accuracy. Right, "
+        "of models that recall 90 %: what the output of convolutions at the tokens behind the key "
+        "restores in the corrupted run, and destroys in the clean one when it is corrupted.",
+        recall.recall_convolution,
     ),
 }
 

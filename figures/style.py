@@ -52,6 +52,16 @@ for trained ones; where hues are close, lightness differs."""
 MEMORIES |= dict.fromkeys(
     ("one-bit", "two-bit", "low-rank", "projection"), MEMORIES["outer-product"]
 )
+SEQUENCE_MODELS = {
+    "attention": COLORS["softmax attention"],
+    "based": COLORS["linear attention"],
+    "base-conv": "#882255",
+    "hyena": "#009E73",
+    "h3": COLORS["LTI SSM"],
+    "mamba": COLORS["selective SSM"],
+    "delta-net": MEMORIES["delta-rule"],
+}
+"""Colours of families of trained models; variants, as mamba-conv-2, have that of their family."""
 BLOCKS = ("#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00", "#CC79A7")
 """Colours of parts that are stacked."""
 
@@ -59,6 +69,15 @@ BLOCKS = ("#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00", "#CC
 def shades(number: int) -> list[Any]:
     """Blues from light to dark, for an ordered size."""
     return [matplotlib.colormaps["Blues"](0.4 + 0.6 * (k + 1) / number) for k in range(number)]
+
+
+def family(architecture: str) -> str:
+    """The family in `SEQUENCE_MODELS` that a model is a variant of, by its name."""
+    for name in SEQUENCE_MODELS:
+        if f"{architecture}-".startswith(f"{name}-"):
+            return name
+    known = ", ".join(SEQUENCE_MODELS)
+    raise ValueError(f"architecture {architecture!r} is a variant of none of: {known}")
 
 
 @contextmanager

@@ -43,6 +43,7 @@ STUDIES: dict[str, str] = {
     "sequential-learning": "experiments.studies.sequential_learning:SequentialLearning",
     "factual-constructions": "experiments.studies.factual_constructions:FactualConstructions",
     "fact-editing": "experiments.studies.fact_editing:FactEditing",
+    "associative-recall": "experiments.studies.associative_recall:AssociativeRecallStudy",
 }
 """Name of a study -> "module:Class". Text rather than classes, so that running a numpy study (and
 starting each of its workers) does not import the frameworks the other studies need."""

@@ -49,6 +49,15 @@ SMALL = {
     },
     "factual-constructions": {"size": (0.125, 1.0)},
     "fact-editing": {"S": (12,), "size": (0.75, 1.0)},
+    "associative-recall": {
+        "architecture": ("based",),
+        "num_pairs": (2,),
+        "num_keys": (4,),
+        "d": (16,),
+        "max_steps": (400,),
+        "patched": (40,),
+        "seed": (0,),
+    },
 }
 UNDECIDED = {
     "certificate-agrees",
@@ -74,8 +83,22 @@ UNDECIDED = {
     "facts-linear-in-parameters-relations-square-root",
     "facts-linear-in-parameters-answers-distinct",
     "mlp-replaces-at-most-four",
+    "attention-solves-recall",
+    "attention-stores-at-the-value",
+    "attention-stores-behind-the-key",
+    "mamba-stores-elsewhere",
+    "delta-net-stores-elsewhere",
+    "hyena-stores-elsewhere",
+    "h3-stores-elsewhere",
+    "equal-accuracy-unequal-mechanism",
+    "mamba-needs-its-convolution",
+    "convolution-of-two-suffices",
+    "convolution-binds-in-mamba",
+    "convolution-carries-the-binding-alone",
+    "convolution-is-not-enough",
 }
-"""Too few instances at this size for "always" to be supported, or too few sizes for a slope."""
+"""Too few instances at this size for "always" to be supported, too few sizes for a slope, or models
+that are not trained here."""
 
 
 @cache
@@ -260,6 +283,10 @@ SPOILED = {
     ("certified-gap", "parameter-bound-not-vacuous"): ("scale", "parameter", 4.0),
     ("certified-gap", "norm-bound-vacuous"): ("scale", "log10_norm", 0.1),
     ("certified-gap", "certified-above-measured"): ("plus", "ramp_gap", 1.0),
+    ("associative-recall", "based-solves-recall"): ("plus", "accuracy", -0.5),
+    ("associative-recall", "based-stores-at-the-value"): ("plus", "at_value", -0.9),
+    ("associative-recall", "based-stores-behind-the-key"): ("plus", "at_behind_key", -0.9),
+    ("associative-recall", "interventions-are-exact"): ("plus", "self_test", 1.0),
 }
 
 

@@ -1,0 +1,122 @@
+"""The study of associative recall: its claims on tables with known answers, and its tables."""
+
+import math
+
+import numpy as np
+import pandas
+import pytest
+
+from experiments.studies.associative_recall import AssociativeRecallStudy
+
+IN_TWO_STEPS = ("attention", "based")
+RECURRENT = ("mamba", "delta-net", "hyena", "h3")
+CLAIMS = {claim.name: claim for claim in AssociativeRecallStudy.claims}
+
+
+def record(architecture, seed, **changes):
+    """A training as the papers describe it."""
+    two_steps = architecture in IN_TWO_STEPS
+    found = {
+        "architecture": architecture, "layers": 2, "d": 32, "mlp": False, "num_pairs": 4,
+        "num_keys": 8, "rate_factor": 1.0, "max_steps": 1200, "batch_size": 32, "patched": 128,
+        "seed": seed, "accuracy": 0.96 + 0.01 * seed, "validation_accuracy": 0.96,
+        "status": "target reached", "at_value": 0.98 + 0.01 * seed if two_steps else 0.01 * seed,
+        "at_behind_key": 0.99 if two_steps else 0.01 * seed,
+        "sufficient": math.nan if architecture == "attention" else 0.98 + 0.01 * seed,
+        "necessary": math.nan if architecture == "attention" else 0.97 + 0.01 * seed,
+        "self_test": 1e-6 * (1 + seed),
+    }  # fmt: skip
+    if architecture == "mamba-conv-0":
+        found |= {"accuracy": 0.25 + 0.01 * seed, "status": "finished"}
+    return found | changes
+
+
+def table(changed=None, **changes):
+    """All architectures, three seeds; `changes` to those that are `changed`."""
+    rows = []
+    for architecture in (*IN_TWO_STEPS, *RECURRENT, "mamba-conv-0", "mamba-conv-2"):
+        change = changes if architecture == changed else {}
+        rows += [record(architecture, seed, **change) for seed in range(3)]
+    return AssociativeRecallStudy.table(pandas.DataFrame(rows))
+
+
+def outcome(name, rows):
+    return CLAIMS[name].check(rows).outcome
+
+
+@pytest.mark.parametrize("name", [name for name in CLAIMS if name != "convolution-is-not-enough"])
+def test_what_the_papers_say_is_supported(name):
+    assert outcome(name, table()) == "supported"
+
+
+@pytest.mark.parametrize("architecture", ["hyena", "h3"])
+def test_a_convolution_that_is_enough_is_seen(architecture):
+    rows = table()
+    assert outcome("convolution-is-not-enough", rows) == "refuted"  # these all recall
+    poor = rows[~rows["architecture"].isin(["hyena", "h3"])]
+    poor = [*poor.to_dict("records")]
+    poor += [record(architecture, seed, accuracy=0.25 + 0.01 * seed) for seed in range(3)]
+    found = AssociativeRecallStudy.table(pandas.DataFrame(poor))
+    assert outcome("convolution-is-not-enough", found) == "supported"
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "changes"),
+    [
+        *((f"{a}-solves-recall", a, {"accuracy": 0.5}) for a in IN_TWO_STEPS),
+        *((f"{a}-stores-at-the-value", a, {"at_value": 0.1}) for a in IN_TWO_STEPS),
+        *((f"{a}-stores-behind-the-key", a, {"at_behind_key": 0.1}) for a in IN_TWO_STEPS),
+        *((f"{a}-stores-elsewhere", a, {"at_value": 0.9}) for a in RECURRENT),
+        ("equal-accuracy-unequal-mechanism", "mamba", {"at_behind_key": 0.9}),
+        ("mamba-needs-its-convolution", "mamba-conv-0", {"accuracy": 0.95}),
+        (
+            "convolution-of-two-suffices",
+            "mamba-conv-2",
+            {"accuracy": 0.3, "max_steps": 50_016, "status": "finished"},
+        ),
+        ("convolution-binds-in-mamba", "mamba", {"sufficient": 0.2}),
+        ("convolution-carries-the-binding-alone", "mamba", {"necessary": 0.2}),
+        ("interventions-are-exact", "mamba", {"self_test": 0.1}),
+    ],
+)
+def test_the_opposite_is_refuted(name, changed, changes):
+    rows = table(changed, **changes)
+    jitter = 1e-3 * rows["seed"].to_numpy()  # intervals need a spread
+    for column in changes:
+        if rows[column].dtype == float:
+            rows[column] += jitter
+    assert outcome(name, rows) == "refuted"
+
+
+def test_a_width_that_was_not_learned_yet_is_no_evidence():
+    rows = table("mamba-conv-2", accuracy=0.3, status="finished")
+    assert outcome("convolution-of-two-suffices", rows) == "inconclusive"
+
+
+def test_mechanisms_of_models_that_do_not_recall_do_not_count():
+    rows = table("mamba", accuracy=0.5, at_value=0.9)
+    assert outcome("mamba-stores-elsewhere", rows) == "inconclusive"
+    rows = table("attention", accuracy=0.5)
+    assert outcome("equal-accuracy-unequal-mechanism", rows) == "inconclusive"
+
+
+def test_without_a_denominator_nothing_is_explained():
+    assert not table("hyena", at_value=math.nan)["explained"].all()
+
+
+def test_the_best_learning_rate_counts_by_validation_accuracy():
+    rows = [record("mamba", seed, rate_factor=0.3, validation_accuracy=0.9, accuracy=0.1)
+            for seed in range(3)]  # fmt: skip
+    rows += [record("mamba", seed, validation_accuracy=0.8, accuracy=0.99) for seed in range(3)]
+    rows += [record("mamba", seed, d=64, validation_accuracy=0.1) for seed in range(3)]
+    found = AssociativeRecallStudy.table(pandas.DataFrame(rows))
+    assert found[found["d"] == 32]["rate_factor"].eq(0.3).all()
+    assert len(found) == 6
+
+
+def test_comparisons_are_with_attention_of_the_same_seed():
+    rows = [record("attention", seed, at_behind_key=0.5 + 0.1 * seed) for seed in range(3)]
+    rows += [record("mamba", seed, at_behind_key=0.1) for seed in range(3)]
+    found = AssociativeRecallStudy.table(pandas.DataFrame(rows))
+    less = found[found["architecture"] == "mamba"].sort_values("seed")["less_behind_key"]
+    np.testing.assert_allclose(less, [0.4, 0.5, 0.6])
