@@ -76,13 +76,16 @@ class FactualConstructions(Study):
     presets = {
         "quick": Preset("15 s"),
         "small": Preset(
-            "4 min", {"S": (16, 64), "D": (4, 8), "size": (0.125, 0.25, 0.5, 0.75, 1.0)}
+            "4 min", {"S": (16, 64), "D": (4, 8), "size": (0.25, 0.375, 0.5, 0.75, 1.0)}
         ),
         "medium": Preset(
             "3 h on 2 cores",
-            {"S": (32, 64, 128), "R": (8, 16), "D": (4, 8)},
+            {"S": (32, 64, 128), "R": (8, 16), "D": (4, 8), "size": (0.25, 0.5, 1.0)},
         ),
-        "paper": Preset("two days on 2 cores", {"S": (64, 128, 256), "R": (8, 16, 32), "D": (8,)}),
+        "paper": Preset(
+            "two days on 2 cores",
+            {"S": (64, 128, 256), "R": (8, 16, 32), "D": (8,), "size": (0.5, 0.75, 1.0)},
+        ),
     }
     claims = (
         Claim(
