@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
 
 from bounds import checks
@@ -25,7 +24,6 @@ from experiments.interventions.layers import COMPONENTS, Layer, layers
 from experiments.interventions.patches import has_site, patch
 from experiments.models.backbone import ModelConfig, SequenceModel
 from experiments.recipe import Recipe
-from experiments.tasks.associative_recall import AssociativeRecall
 from experiments.tasks.recall import IGNORED, Documents, RecallTask
 from experiments.train import Outcome, train
 
@@ -104,33 +102,6 @@ def build(
         max_length=length,
     )
     return SequenceModel(config, seed=seed)
-
-
-def questions(
-    documents: Documents, count: int
-) -> tuple[
-    Int[Tensor, "documents length"],
-    Int[Tensor, "documents count"],
-    Int[Tensor, "documents count"],
-]:
-    """Tokens, positions of up to `count` questions, and their answers (`IGNORED` where fewer)."""
-    at = documents.asked.long().argsort(dim=1, descending=True, stable=True)[:, :count]
-    return documents.tokens, at, documents.targets.gather(1, at)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShortAndLong:
-    """Batches of associative recall: 1 to `num_pairs` pairs, all of them asked for, by the step."""
-
-    task: AssociativeRecall
-    batch_size: int
-    seed: int
-
-    def __call__(self, step: int) -> Batch:
-        rng = np.random.default_rng((self.seed, step))
-        n = int(rng.integers(1, self.task.num_pairs + 1))
-        task = replace(self.task, num_pairs=n, queries=n)
-        return questions(task.sample(self.batch_size, seed=int(rng.integers(2**62))), n)
 
 
 def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:

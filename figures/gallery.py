@@ -21,12 +21,14 @@ from figures import (
     factual_constructions,
     factual_recall,
     memory,
+    multi_query_recall,
     outer_product,
     recall,
     selective_ssm,
     sequential_learning,
     trained_gaps,
     trainings,
+    tree_recall,
 )
 from figures.style import paper, save
 
@@ -313,6 +315,23 @@ GALLERY: dict[str, Plate] = {
         "of models that recall 90 %: what the output of convolutions at the tokens behind the key "
         "restores in the corrupted run, and destroys in the clean one when it is corrupted.",
         recall.recall_convolution,
+    ),
+    "multi-query-recall": Plate(
+        ("multi-query-recall",),
+        "Trained models on multi-query recall (markers: mean and 95 % over seeds) and what an "
+        "additive state with random keys and answers recalls (lines). Left: accuracy over the "
+        "number of pairs, by the size of the keys. Right: pairs recalled to 90 % over the numbers "
+        "kept; attention keeps all keys and values.",
+        multi_query_recall.multi_query_recall,
+    ),
+    "tree-recall": Plate(
+        ("tree-recall",),
+        "Recall of parents in the sentences of random grammars. Top: accuracy (mean and 95 % over "
+        "grammars and seeds), and that of rules that recall nothing (lines; of all questions, not "
+        "of those about combinations held out). Bottom: share of the probability of the answer "
+        "that the input of the second layer restores, by position; faint: models that beat no "
+        "shortcut by a tenth.",
+        tree_recall.tree_recall,
     ),
 }
 

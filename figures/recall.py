@@ -124,7 +124,7 @@ def recall_attribution(rows: DataFrame) -> Figure:
     columns = math.ceil(len(names) / bands)
     lines = len(shown) + depth
     figure, axes = plt.subplots(
-        bands, columns, figsize=(FULL_WIDTH, bands * (0.8 + 0.085 * lines)), sharey=True,
+        bands, columns, figsize=(FULL_WIDTH, 0.5 + bands * (0.8 + 0.09 * lines)), sharey=True,
         squeeze=False,
     )  # fmt: skip
     for axis, name in zip(axes.flat, names, strict=False):

@@ -44,6 +44,8 @@ STUDIES: dict[str, str] = {
     "factual-constructions": "experiments.studies.factual_constructions:FactualConstructions",
     "fact-editing": "experiments.studies.fact_editing:FactEditing",
     "associative-recall": "experiments.studies.associative_recall:AssociativeRecallStudy",
+    "multi-query-recall": "experiments.studies.multi_query_recall:MultiQueryRecallStudy",
+    "tree-recall": "experiments.studies.tree_recall:TreeRecallStudy",
 }
 """Name of a study -> "module:Class". Text rather than classes, so that running a numpy study (and
 starting each of its workers) does not import the frameworks the other studies need."""

@@ -7,7 +7,7 @@ positions: key 3, value 4, divider 5, query 6, answer 7      (of the first quest
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Protocol, get_args, runtime_checkable
 
@@ -73,6 +73,16 @@ class Documents:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def __getitem__(self, rows: Tensor | slice) -> Documents:
+        """These of the documents, by number or where true."""
+        return replace(
+            self,
+            tokens=self.tokens[rows],
+            targets=self.targets[rows],
+            positions={name: at[rows] for name, at in self.positions.items()},
+            meta={name: values[rows] for name, values in self.meta.items()},
+        )
 
     @property
     def answer(self) -> Int[Tensor, " documents"]:

@@ -15,7 +15,8 @@ from experiments.interventions.corruptions import corrupt
 from experiments.interventions.interchange import interchange
 from experiments.interventions.layers import COMPONENTS
 from experiments.interventions.patches import patch
-from experiments.recall import ARCHITECTURES, INNER, POSITIONS, ShortAndLong
+from experiments.recall import ARCHITECTURES, INNER, POSITIONS
+from experiments.recall_batches import ShortAndLong, questions
 from experiments.tasks.associative_recall import AssociativeRecall
 from experiments.tasks.recall import IGNORED
 
@@ -74,7 +75,7 @@ def test_batches_are_short_and_long_and_follow_from_the_step():
 
 def test_fewer_questions_than_columns_are_ignored():
     documents = TASK.sample(4, seed=0)
-    tokens, at, answers = recall.questions(documents, 2)
+    tokens, at, answers = questions(documents, 2)
     assert tokens.equal(documents.tokens)
     assert at[:, 0].equal(documents.positions["query"])
     assert answers[:, 0].equal(documents.answer)

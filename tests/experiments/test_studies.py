@@ -58,6 +58,7 @@ SMALL = {
         "patched": (40,),
         "seed": (0,),
     },
+    "multi-query-recall": {"family": ("attention",), "key_dim": (4,), "seed": (0,)},
 }
 UNDECIDED = {
     "certificate-agrees",
@@ -96,6 +97,13 @@ UNDECIDED = {
     "convolution-binds-in-mamba",
     "convolution-carries-the-binding-alone",
     "convolution-is-not-enough",
+    "linear-attention-capacity-grows-with-its-state",
+    "delta-net-capacity-grows-with-its-state",
+    "mamba2-capacity-grows-with-its-state",
+    "linear-attention-recalls-what-random-keys-allow",
+    "delta-net-recalls-what-random-keys-allow",
+    "random-keys-limit-trained-states",
+    "delta-rule-recalls-more-than-additive-state",
 }
 """Too few instances at this size for "always" to be supported, too few sizes for a slope, or models
 that are not trained here."""
@@ -287,6 +295,7 @@ SPOILED = {
     ("associative-recall", "based-stores-at-the-value"): ("plus", "at_value", -0.9),
     ("associative-recall", "based-stores-behind-the-key"): ("plus", "at_behind_key", -0.9),
     ("associative-recall", "interventions-are-exact"): ("plus", "self_test", 1.0),
+    ("multi-query-recall", "attention-recalls-with-keys-of-any-size"): ("scale", "accuracy", 0.5),
 }
 
 
