@@ -67,8 +67,9 @@ class AssociativeRecallStudy(Study):
         "quick": Preset("2 min"),
         "small": Preset(
             "8 min",
-            {"architecture": (*recall.ARCHITECTURES,), "num_keys": (16,), "max_steps": (1500,),
-             "patched": (320,), "seed": (0, 1)},
+            {"architecture": ("attention", "based", "based-conv-1", "base-conv", "hyena", "h3",
+                              "delta-net", "mamba", "mamba-conv-0", "mamba-conv-2"),
+             "max_steps": (1500,), "patched": (320,)},
         ),
         "medium": Preset(
             "12 h on 2 cores",
