@@ -22,7 +22,10 @@ from experiments.interventions.corruptions import Pair
 from experiments.interventions.interchange import interchange
 from experiments.interventions.layers import COMPONENTS, Layer, layers
 from experiments.interventions.patches import has_site, patch
+from experiments.interventions.runs import ROWS
+from experiments.interventions.self_tests import self_tests
 from experiments.models.backbone import ModelConfig, SequenceModel
+from experiments.models.short_convolution import ShortConvolution
 from experiments.recipe import Recipe
 from experiments.tasks.recall import IGNORED, Documents, RecallTask
 from experiments.train import Outcome, train
@@ -33,6 +36,8 @@ INNER = ("conv", "delta", "B", "C", "q", "k", "v", "beta", "write.{t}", "h.{t}",
 """Sites of mixers that are patched beside the components of layers, as far as they have them."""
 BEHIND_KEY = ("value", "next_key", "next_value")
 """The tokens to which a short convolution can carry the key."""
+EXACT = 1e-3
+"""Log-probabilities agree to this where an intervention has to change nothing, or everything."""
 _WARMUP = 100
 
 
@@ -46,6 +51,8 @@ class Architecture:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     positions: str = "none"
     norm: str = "layer"
+    mlp: bool = True
+    """Whether there can be an MLP behind the mixers; Mamba has its own gate."""
 
     def with_conv(self, mixer: str, d_conv: int) -> Architecture:
         """The same with short convolutions of this width in this mixer; 0 deletes them."""
@@ -57,7 +64,7 @@ _BASED = Architecture(
     mixers=("base-conv", "taylor-attention"), learning_rate=3e-3,
     options={"base-conv": {"d_conv": 3}, "taylor-attention": {"feature_dim": 8}},
 )  # fmt: skip
-_MAMBA = Architecture(mixers=("mamba",), learning_rate=1e-2, norm="rms")
+_MAMBA = Architecture(mixers=("mamba",), learning_rate=1e-2, norm="rms", mlp=False)
 _DELTA_NET = Architecture(mixers=("delta-net",), learning_rate=3e-3)
 _ATTENTION = Architecture(mixers=("attention",), learning_rate=3e-3, positions="learned")
 ARCHITECTURES = {
@@ -87,13 +94,15 @@ ARCHITECTURES = {
 def build(
     architecture: str, task: RecallTask, *, d: int, layers: int, mlp: bool, length: int, seed: int
 ) -> SequenceModel:
-    """A model for documents of up to `length` tokens; an MLP behind every mixer, if `mlp`."""
+    """A model for documents of up to `length` tokens; with `mlp`, an MLP behind every mixer that
+    can have one."""
     checks.one_of(tuple(ARCHITECTURES), architecture=architecture)
     checks.count(layers=layers)
     kind = ARCHITECTURES[architecture]
     mixers = [kind.mixers[i % len(kind.mixers)] for i in range(layers)]
+    behind = ("mlp",) if mlp and kind.mlp else ()
     config = ModelConfig(
-        layers=tuple(name for mixer in mixers for name in ((mixer, "mlp") if mlp else (mixer,))),
+        layers=tuple(name for mixer in mixers for name in (mixer, *behind)),
         d_model=d,
         vocab_size=task.vocab_size,
         mixers={name: kind.options[name] for name in mixers if name in kind.options},
@@ -146,10 +155,26 @@ def fit(
 @torch.no_grad()
 def accuracy(model: SequenceModel, documents: Documents) -> float:
     """Share of the first questions that are answered rightly."""
-    device = next(model.parameters()).device
-    query = documents.positions["query"][:, None].to(device)
-    logits = model(documents.tokens.to(device), query)[:, 0]
-    return (logits.argmax(-1).cpu() == documents.answer).double().mean().item()
+    device, right = next(model.parameters()).device, 0
+    for start in range(0, len(documents), ROWS):
+        part = documents[start : start + ROWS]
+        query = part.positions["query"][:, None].to(device)
+        best = model(part.tokens.to(device), query)[:, 0].argmax(-1).cpu()
+        right += int((best == part.answer).sum())
+    return right / len(documents)
+
+
+def exactness(model: SequenceModel, pair: Pair) -> dict[str, float | int]:
+    """The largest deviation in the `self_tests`, and how many fail, of one for every document.
+
+    `inexact` counts those whose worst document deviates by more than `EXACT`.
+    """
+    deviations = np.array(list(vars(self_tests(model, pair)).values()))
+    return {
+        "self_test": float(np.max(deviations)),
+        "inexact": int((~(deviations <= EXACT)).sum()),
+        "patched_runs": len(deviations) * len(pair),
+    }
 
 
 def at_second_layer(model: SequenceModel, pair: Pair) -> dict[str, float]:
@@ -195,13 +220,13 @@ def grid(model: SequenceModel, pair: Pair) -> dict[str, np.ndarray]:
 
 
 def bound_by_convolution(model: SequenceModel, pair: Pair) -> dict[str, float]:
-    """What short convolutions carry from the key to the tokens behind it.
+    """What short convolutions carry from the key to the tokens behind it, where a pair follows.
 
     The outputs of those of all layers at `BEHIND_KEY`, patched together: restored in the corrupted
     run ("sufficient"), and destroyed in the clean one ("necessary"). Nothing where there are none.
     """
     found = layers(model.config.layers)
-    sites = [str(each.site("mixer.conv")) for each in found if _has(model, each, "mixer.conv")]
+    sites = [str(each.site("mixer.conv")) for each in found if _convolves(model, each)]
     if not sites:
         return {}
     cells = [patch(*sites, at=BEHIND_KEY)]
@@ -214,6 +239,13 @@ def bound_by_convolution(model: SequenceModel, pair: Pair) -> dict[str, float]:
 
 def _components() -> tuple[str, ...]:
     return (*COMPONENTS, *map("mixer.{}".format, INNER))
+
+
+def _convolves(model: SequenceModel, layer: Layer) -> bool:
+    """Whether its mixer has a short convolution, and a site behind it."""
+    mixer = model.blocks[layer.mixer].mixer
+    short = any(isinstance(part, ShortConvolution) for part in mixer.modules())
+    return short and _has(model, layer, "mixer.conv")
 
 
 def _named(pair: Pair, name: str) -> bool:

@@ -25,7 +25,7 @@ class SelfTests:
     """
 
     everything: float
-    """All streams and outputs of blocks patched everywhere: the source run."""
+    """The first stream and the outputs of all blocks patched everywhere: the source run."""
     nothing: float
     """No patch: the base run."""
     changed: float
@@ -52,7 +52,7 @@ def self_tests(
     blocks = range(len(model.blocks))
     sites = [f"blocks.{i}.{end}" for i in blocks for end in ("resid_pre", "normed", "out")]
     patches = dict(
-        everything=patch(*sites, "resid_final"),
+        everything=patch("blocks.0.resid_pre", *(f"blocks.{i}.out" for i in blocks)),
         nothing=frozenset(),
         changed=patch("blocks.0.resid_pre", at=[CHANGED]),
         unchanged=patch("blocks.0.resid_pre", but=[CHANGED]),

@@ -14,8 +14,7 @@ from experiments import recall, recall_batches, scratch
 from experiments.claims import Claim
 from experiments.interventions.corruptions import corrupt
 from experiments.interventions.layers import layers as counted_layers
-from experiments.interventions.mechanism import UNSOLVED, mechanism
-from experiments.interventions.self_tests import self_tests
+from experiments.interventions.mechanism import mechanism
 from experiments.recall_tables import at_best_rate, curves
 from experiments.study import Preset, Study
 from experiments.tasks.associative_recall import AssociativeRecall
@@ -27,6 +26,7 @@ SOLVED = 0.9
 """Test accuracy from which a model has solved the task, and its mechanism is compared."""
 PUBLISHED_STEPS = 50_016
 _STORED = "at_behind_key"
+_RECURRENT = ("mamba", "delta-net", "hyena", "h3")
 _TESTED = 1024
 _WATCHED = 256
 
@@ -62,7 +62,7 @@ class AssociativeRecallStudy(Study):
 
     name = "associative-recall"
     title = "Associative recall and its mechanism"
-    version = 1
+    version = 2
     presets = {
         "quick": Preset("2 min"),
         "small": Preset(
@@ -118,12 +118,15 @@ class AssociativeRecallStudy(Study):
         *(
             Claim(
                 name=f"{architecture}-stores-elsewhere",
-                statement=f"where {architecture} recalls, the input of its second layer at the "
-                "value restores at most a quarter of the probability of the answer",
-                where={"architecture": architecture, "explained": True}, over=("d", "layers"),
-                **_ELSEWHERE,
+                statement=f"where {architecture} recalls{poorly}, the input of its second layer at "
+                "the value restores at most a quarter of the probability of the answer",
+                where={"architecture": architecture, f"explained{poorly and '_poorly'}": True},
+                over=("d", "layers"), **_ELSEWHERE,
             )
-            for architecture in ("mamba", "delta-net", "hyena", "h3")
+            for architecture, poorly in (
+                ("mamba", ""), ("delta-net", ""),
+                ("hyena", " a tenth more than by chance"), ("h3", " a tenth more than by chance"),
+            )
         ),
         Claim(
             name="equal-accuracy-unequal-mechanism",
@@ -134,36 +137,38 @@ class AssociativeRecallStudy(Study):
             measured="less_behind_key",
             predicted=0.5,
             where={"compared": True},
-            over=("d",),
+            over=("d", "layers"),
             tolerance=0.0,
         ),
         Claim(
             name="mamba-needs-its-convolution",
-            statement="Mamba without its short convolution recalls at most half of the pairs",
+            statement="Mamba without its short convolution recalls at most half of the pairs, "
+            "in as many steps as are given to Mamba with it",
             source=_PAPER,
             relation="<=",
             measured="accuracy",
             predicted=0.5,
             where={"architecture": "mamba-conv-0", "deep": True},
-            over=("d",),
+            over=("d", "layers"),
             tolerance=0.0,
         ),
         Claim(
             name="convolution-of-two-suffices",
-            statement="Mamba with a convolution of width 2, trained until it recalls or for the "
-            "published steps, recalls at least 90 %",
+            statement="the best of some trainings of Mamba with a convolution of width 2, by their "
+            "validation, recalls at least 90 %; undecided if it does not in fewer than the "
+            "published steps",
             source=_PAPER,
             relation=">=",
             measured="accuracy",
             predicted=0.9,
-            where={"architecture": "mamba-conv-2", "trained_out": True, "deep": True},
-            over=("d",),
+            where={"architecture": "mamba-conv-2", "best_training": True, "deep": True},
+            over=("d", "layers"),
             tolerance=0.0,
         ),
         Claim(
             name="convolution-binds-in-mamba",
-            statement="where Mamba recalls, the output of its first convolution at the tokens "
-            "behind the key restores at least half of the probability of the answer",
+            statement="where Mamba recalls, the outputs of its convolutions at the three tokens "
+            "behind the key, patched together, restore at least half of the probability",
             source=_REVISED,
             relation=">=",
             measured="sufficient",
@@ -174,7 +179,7 @@ class AssociativeRecallStudy(Study):
         ),
         Claim(
             name="convolution-carries-the-binding-alone",
-            statement="and corrupting it there destroys at least half of it",
+            statement="and corrupting them there destroys at least half of it",
             source=_OURS,
             relation=">=",
             measured="necessary",
@@ -185,14 +190,14 @@ class AssociativeRecallStudy(Study):
         ),
         Claim(
             name="convolution-is-not-enough",
-            statement="with their short convolutions, and the steps that attention and Based are "
-            "given, Hyena and H3 recall at most half of the associations",
+            statement="Hyena with its short convolution and H3 with its shift recall at most half "
+            "of 16 pairs or more, as many as published",
             source=_PAPER,
             relation="<=",
             measured="accuracy",
             predicted=0.5,
-            where={"implicit": True, "deep": True},
-            over=("architecture", "d"),
+            where={"implicit": True, "deep": True, "many_pairs": True},
+            over=("architecture", "d", "layers"),
             tolerance=0.0,
         ),
         Claim(
@@ -202,8 +207,10 @@ class AssociativeRecallStudy(Study):
             source=_OURS,
             relation="<=",
             measured="self_test",
-            predicted=1e-3,
-            over=("architecture",),
+            predicted=recall.EXACT,
+            violations="inexact",
+            instances="patched_runs",
+            failure_probability=0.0,
             tolerance=0.0,
         ),
     )  # fmt: skip
@@ -247,7 +254,9 @@ class AssociativeRecallStudy(Study):
             watched=watched,
             checkpoint=scratch.checkpoint("recall"),
         )
-        chance = baselines(task.sample(_TESTED, seed=seed), test)["chance"]
+        chance = baselines(task.sample(_TESTED, seed=seed), test, answers=task.like("answer"))[
+            "chance"
+        ]
         pair = corrupt(task.sample(patched, seed=seed, split="test"), "key", task, seed=seed)
         found = {
             "accuracy": recall.accuracy(model, test),
@@ -256,8 +265,8 @@ class AssociativeRecallStudy(Study):
             "status": outcome.status,
             "steps": outcome.steps,
             "parameters": sum(p.numel() for p in model.parameters()),
-            "self_test": max(vars(self_tests(model, pair)).values()),
-            "label": UNSOLVED,
+            **recall.exactness(model, pair),
+            "label": "one layer",
             "confidence": 0.0,
             **recall.at_second_layer(model, pair),
             **recall.bound_by_convolution(model, pair),
@@ -274,7 +283,8 @@ class AssociativeRecallStudy(Study):
         """The trainings at the best learning rate of their architecture and size, marked.
 
         The best has the largest mean validation accuracy over its seeds. `less_behind_key`: by how
-        much less is stored there than in attention of the same seed and size.
+        much less recurrent models that recall store there, on average, than attention of the same
+        seed and size, in the row of the first of them (`compared`).
         """
         names = ("at_value", "at_behind_key", "sufficient", "necessary")
         rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, *names])))
@@ -282,20 +292,26 @@ class AssociativeRecallStudy(Study):
         shape = [name for name in shape if name not in ("rate_factor", "seed")]
         rows = at_best_rate(rows, shape)
         solved = rows["accuracy"] >= SOLVED
+        size = [name for name in shape if name != "architecture"]
         attention = rows[(rows["architecture"] == "attention") & solved]
-        size = [name for name in [*shape, "seed"] if name != "architecture"]
-        other = rows[size].merge(
-            attention[[*size, _STORED]], on=size, how="left", validate="many_to_one"
-        )[_STORED]
-        less = other.to_numpy() - rows[_STORED].to_numpy()
-        recurrent = rows["architecture"].isin(["mamba", "delta-net", "hyena", "h3"])
+        recurrent = rows[rows["architecture"].isin(_RECURRENT) & solved & rows[_STORED].notna()]
+        stored = recurrent.groupby([*size, "seed"])[_STORED].transform("mean")
+        beside = attention[[*size, "seed", _STORED]]
+        pairs = recurrent[[*size, "seed"]].merge(
+            beside, on=[*size, "seed"], how="left", validate="many_to_one"
+        )
+        less = pandas.Series(pairs[_STORED].to_numpy() - stored.to_numpy(), recurrent.index)
+        once = ~recurrent.duplicated([*size, "seed"]) & less.notna()
+        order = rows.sort_values("validation_accuracy", kind="stable")
+        best = ~order.duplicated(shape, keep="last").reindex(rows.index)
         return rows.assign(
             deep=rows["layers"] >= 2,
             recalls=solved & rows["sufficient"].notna() & rows["necessary"].notna(),
             explained=solved & rows["at_value"].notna(),
+            explained_poorly=(rows["accuracy"] >= rows["chance"] + 0.1) & rows["at_value"].notna(),
             implicit=rows["architecture"].isin(["hyena", "h3"]),
-            trained_out=(rows["status"] == "target reached")
-            | (rows["max_steps"] >= PUBLISHED_STEPS),
-            less_behind_key=less,
-            compared=recurrent & solved & np.isfinite(less),
+            many_pairs=rows["num_pairs"] >= 16,
+            best_training=best & (solved | (rows["max_steps"] >= PUBLISHED_STEPS)),
+            less_behind_key=less.reindex(rows.index),
+            compared=once.reindex(rows.index, fill_value=False),
         )

@@ -9,10 +9,12 @@ from torch import Tensor
 from experiments.tasks.recall import Documents, rightmost
 
 
-def baselines(train: Documents, test: Documents) -> dict[str, float]:
-    """Accuracy of simple rules on the first questions of `test`.
+def baselines(
+    train: Documents, test: Documents, *, answers: Int[Tensor, " tokens"]
+) -> dict[str, float]:
+    """Accuracy of simple rules on the first questions of `test`; `answers` are all there can be.
 
-    - "chance": any of the different tokens of the document that are answers somewhere;
+    - "chance": any of the different tokens of the document that can be answers;
     - "most frequent", "most frequent for the query": the most frequent answer in `train`, to any
       question and to this one (to any if it was never asked);
     - "first token", "last token" of the document;
@@ -46,16 +48,16 @@ def baselines(train: Documents, test: Documents) -> dict[str, float]:
         "right of its first place": torch.where(last_place < 0, -1, first_place + 1),
     }
     every = torch.bincount(train.targets[train.asked], minlength=train.vocab_size).argmax()
-    answers = {
+    given = {
         "most frequent": every.expand(n),
         "most frequent for the query": _most_frequent(train, every)[asked.squeeze(1)],
     }
     for name, at in where.items():
         found = inside.gather(1, at.clamp(min=0)[:, None]) & (at >= 0)[:, None]
         tokens = test.tokens.gather(1, at.clamp(min=0)[:, None])
-        answers[name] = torch.where(found, tokens, -1).squeeze(1)
-    right = {name: (answer == test.answer).double() for name, answer in answers.items()}
-    right = {"chance": _chance(train, test, test.tokens.where(inside, -1)), **right}
+        given[name] = torch.where(found, tokens, -1).squeeze(1)
+    right = {name: (answer == test.answer).double() for name, answer in given.items()}
+    right = {"chance": _chance(answers, test, test.tokens.where(inside, -1)), **right}
     return {name: share.mean().item() for name, share in right.items()}
 
 
@@ -70,11 +72,12 @@ def _most_frequent(train: Documents, every: Int[Tensor, ""]) -> Int[Tensor, " to
     return table
 
 
-def _chance(train: Documents, test: Documents, tokens: Int[Tensor, "n length"]) -> Tensor:
+def _chance(
+    answers: Int[Tensor, " tokens"], test: Documents, tokens: Int[Tensor, "n length"]
+) -> Tensor:
     """One over the number of candidates in the documents, 0 where the answer is none of them."""
     candidates = torch.zeros(test.vocab_size + 1, dtype=torch.bool)  # the last entry is for -1
-    for documents in (train, test):
-        candidates[documents.targets[documents.asked]] = True
+    candidates[answers] = True
     kept = tokens.where(candidates[tokens], -1).sort(dim=1).values
     different = (kept[:, 1:] != kept[:, :-1]) & (kept[:, 1:] >= 0)
     count = different.sum(dim=1) + (kept[:, 0] >= 0)

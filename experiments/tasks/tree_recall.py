@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bounds import checks
 from experiments.tasks.recall import IGNORED, Documents, HeldOut, generator, rightmost
+from experiments.tasks.sequences import stream
 from experiments.tasks.tree_grammar import TreeGrammar, Trees
 
 BOS, DIVIDER = 1, 2
@@ -25,6 +26,8 @@ FIRST_TERMINAL = 3
 SHORTEST = 3
 """Tokens of the shortest sentence."""
 _AT_ONCE = 10_000
+_SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
+"""Of the different sentences, that belong to each split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +38,12 @@ class TreeRecall:
     occurrence of a token in the sentence is asked about, so questions are unambiguous. A question
     is drawn answer first: uniform among the possible answers (by place), then among the tokens
     that have it; further ones from what is left, with the same weights. Sentences about which
-    nothing can be asked are drawn again. `key` names the place of the queried token in the
-    sentence, `value` that of its answer. `meta`: `parent`, the position of each token's parent or
-    -1; `length`, the tokens of the sentence; `questions`; the `distance` from `key` to `value`.
+    nothing can be asked are drawn again. Short sentences are frequent: so that no document of one
+    split is known from another, each sentence belongs to one of them.
+
+    `key` names the place of the queried token in the sentence, `value` that of its answer. `meta`:
+    `parent`, the position of each token's parent or -1; `length`, the tokens of the sentence;
+    `questions`; the `distance` from `key` to `value`.
     """
 
     grammar: TreeGrammar = field(default_factory=TreeGrammar)
@@ -77,14 +83,15 @@ class TreeRecall:
         rng = generator(self, documents=documents, seed=seed, split=split)
         found, drawn, parts = 0, 0, []
         while found < documents:
-            count = min(documents - found, _AT_ONCE) + 128
+            count = min(round((documents - found) / _SHARES[split]), _AT_ONCE) + 128
             trees = self.grammar.sample(rng, count, longest=self.max_length)
             answers = self._answers(trees, split)
             some = (answers >= 0).any(axis=1) & (trees.lengths >= SHORTEST)
+            some &= _of_split(trees.tokens, split)
             arrays = trees.tokens, trees.parent, trees.lengths, answers
             parts.append([array[some] for array in arrays])
             found, drawn = found + int(some.sum()), drawn + count
-            if drawn > 20_000 and found < drawn / 1000:
+            if drawn > 20_000 and found < drawn / 10_000:
                 raise ValueError(
                     f"max_length must leave more sentences: {found} of {drawn} have at most "
                     f"{self.max_length} tokens and a question, in {self}"
@@ -189,6 +196,14 @@ class TreeRecall:
             meta={name: torch.from_numpy(values) for name, values in meta.items()},
             vocab_size=self.vocab_size,
         )
+
+
+def _of_split(tokens: Int[ndarray, "trees longest"], split: str) -> Bool[ndarray, " trees"]:
+    """Whether these sentences, padded with -1, belong to the split; their hash decides."""
+    factors = stream("sentences of a split").integers(2**63, size=tokens.shape[1], dtype=np.uint64)
+    mixed = ((tokens + 1).astype(np.uint64) * factors).sum(axis=1) >> np.uint64(40)
+    part = mixed % np.uint64(10)  # 0 is the test, 1 the validation
+    return part > 1 if split == "train" else part == (split == "validation")
 
 
 def _last_occurrences(trees: Trees) -> Bool[ndarray, "trees longest"]:

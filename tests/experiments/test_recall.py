@@ -35,7 +35,8 @@ def key_pair(documents=12):
 @pytest.mark.parametrize(("layers", "mlp"), [(1, False), (3, True)])
 def test_every_architecture_answers_questions(architecture, layers, mlp):
     model = made(architecture, layers, mlp)
-    assert len(model.blocks) == layers * (1 + mlp)
+    behind = mlp and not architecture.startswith("mamba")
+    assert len(model.blocks) == layers * (1 + behind)
     loss = recall.cross_entropy(model, ShortAndLong(task=TASK, batch_size=4, seed=0)(0))
     assert math.isfinite(loss.item())
 
@@ -115,12 +116,22 @@ def test_the_grid_has_every_cell_at_its_place(architecture, monkeypatch):
     )
 
 
+def test_exactness_counts_the_tests_that_fail(monkeypatch):
+    model, pair = made("based"), key_pair()
+    found = recall.exactness(model, pair)
+    assert found["self_test"] < 1e-4
+    assert (found["inexact"], found["patched_runs"]) == (0, 60)
+    monkeypatch.setattr(recall, "EXACT", -1.0)
+    assert recall.exactness(model, pair)["inexact"] == 5
+
+
 def test_one_layer_has_no_second():
     assert recall.at_second_layer(made("mamba", layers=1), key_pair()) == {}
 
 
 def test_convolutions_of_all_layers_are_patched_behind_the_key():
     assert recall.bound_by_convolution(made("attention"), key_pair()) == {}
+    assert recall.bound_by_convolution(made("mamba-conv-0"), key_pair()) == {}
     found = recall.bound_by_convolution(made("mamba"), key_pair())
     assert set(found) == {"sufficient", "necessary"}
 

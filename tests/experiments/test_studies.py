@@ -294,7 +294,7 @@ SPOILED = {
     ("associative-recall", "based-solves-recall"): ("plus", "accuracy", -0.5),
     ("associative-recall", "based-stores-at-the-value"): ("plus", "at_value", -0.9),
     ("associative-recall", "based-stores-behind-the-key"): ("plus", "at_behind_key", -0.9),
-    ("associative-recall", "interventions-are-exact"): ("plus", "self_test", 1.0),
+    ("associative-recall", "interventions-are-exact"): ("plus", "inexact", 1),
     ("multi-query-recall", "attention-recalls-with-keys-of-any-size"): ("scale", "accuracy", 0.5),
 }
 

@@ -27,6 +27,15 @@ def documents(rows: list[list[int]], answers: list[int]) -> Documents:
     )
 
 
+def of(task, train, test):
+    return baselines(train, test, answers=task.like("answer"))
+
+
+def test_chance_counts_answers_that_no_sample_asked_for():
+    task = AssociativeRecall(num_pairs=16, num_keys=1000, num_values=1000)
+    assert of(task, task.sample(5, seed=0), task.sample(50, seed=1))["chance"] == 1 / 16
+
+
 def test_all_rules_by_hand():
     train = documents(
         [[1, 3, 6, 2, 3], [1, 3, 7, 2, 3], [1, 3, 7, 2, 3], [1, 4, 6, 2, 4], [1, 4, 6, 2, 4]],
@@ -45,7 +54,7 @@ def test_all_rules_by_hand():
         ],
         [6, 7, 8, 6],
     )
-    assert baselines(train, test) == {
+    assert baselines(train, test, answers=torch.tensor([6, 7, 8])) == {
         "chance": pytest.approx((1 / 3 + 1 / 2 + 1 + 0) / 4),
         "most frequent": 2 / 4,
         "most frequent for the query": 2 / 4,
@@ -60,20 +69,20 @@ def test_all_rules_by_hand():
 def test_associative_recall():
     """Chance is one in the number of pairs; copying the last value is right for the last pair."""
     task = AssociativeRecall(num_pairs=5)
-    rules = baselines(task.sample(2000, seed=0), task.sample(2000, seed=0, split="test"))
+    rules = of(task, task.sample(2000, seed=0), task.sample(2000, seed=0, split="test"))
     assert rules["chance"] == pytest.approx(1 / 5)
     assert rules["last token"] == pytest.approx(1 / 5, abs=0.04)
     assert rules["most frequent"] == pytest.approx(1 / 64, abs=0.02)
     assert rules["right of the query"] == rules["right of its first place"] == 1
     backwards = replace(task, query="value")
-    rules = baselines(backwards.sample(500, seed=0), backwards.sample(500, seed=1))
+    rules = of(backwards, backwards.sample(500, seed=0), backwards.sample(500, seed=1))
     assert (rules["left of the query"], rules["right of the query"]) == (1, 0)
 
 
 def test_the_first_of_two_pairs_is_the_wrong_one():
     task = AssociativeRecall(num_pairs=6, repeats=2)
     test = task.sample(500, seed=1)
-    rules = baselines(task.sample(500, seed=0), test)
+    rules = of(task, task.sample(500, seed=0), test)
     assert rules["right of the query"] == 1
     kept = (test.meta["overwrites"] == 0).double().mean().item()
     assert rules["right of its first place"] == pytest.approx(kept)
@@ -83,15 +92,15 @@ def test_what_is_learned_about_a_query_is_worth_nothing_on_held_out_combinations
     """Three values for each key: one in two of the trained ones is the most frequent."""
     task = AssociativeRecall(num_pairs=2, num_keys=20, num_values=3, held_out=0.34)
     train = task.sample(3000, seed=0)
-    same = baselines(train, task.sample(500, seed=0, split="validation"))
-    other = baselines(train, task.sample(500, seed=0, split="test"))
+    same = of(task, train, task.sample(500, seed=0, split="validation"))
+    other = of(task, train, task.sample(500, seed=0, split="test"))
     assert same["most frequent for the query"] == pytest.approx(1 / 2, abs=0.1)
     assert other["most frequent for the query"] == 0
 
 
 def test_documents_without_divider_end_at_the_query():
     task = MultiQueryRecall(vocab_size=40, length=16)
-    rules = baselines(task.sample(500, seed=0), task.sample(500, seed=1))
+    rules = of(task, task.sample(500, seed=0), task.sample(500, seed=1))
     assert rules["chance"] == pytest.approx(1 / 4)
     assert rules["right of the query"] == 1
 
@@ -99,4 +108,4 @@ def test_documents_without_divider_end_at_the_query():
 def test_other_vocabularies_are_named():
     train, test = (AssociativeRecall(num_keys=k).sample(2, seed=0) for k in (64, 65))
     with pytest.raises(ValueError, match="train must have the tokens of test: 131 against 132"):
-        baselines(train, test)
+        baselines(train, test, answers=torch.tensor([70]))

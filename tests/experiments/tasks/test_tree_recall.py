@@ -217,7 +217,8 @@ def test_what_holds_for_all_grammars_of_the_published_kind(head):
         assert distance.quantile(0.1) == 1
         assert 1 <= distance.median() <= 3
         assert 5 < distance.quantile(0.99) < 25
-        rules = baselines(documents, task.sample(600, seed=1, split="test"))
+        test = task.sample(600, seed=1, split="test")
+        rules = baselines(documents, test, answers=task.like("answer"))
         root, neighbour, other = "last token", "right of the query", "left of the query"
         if head == "left":
             root, neighbour, other = "first token", "left of the query", "right of the query"
@@ -250,3 +251,17 @@ def test_grammars_without_sentences_are_named():
 def test_unknown_names_of_positions_are_named():
     with pytest.raises(ValueError, match="name must be one of 'bos'"):
         TreeRecall().like("next_key")
+
+
+def test_no_sentence_is_in_two_splits():
+    """Short sentences come again and again; one question about each is all there is to learn."""
+    task = TreeRecall(max_length=12)
+    seen = {}
+    for split, count in (("train", 4000), ("validation", 500), ("test", 500)):
+        documents = task.sample(count, seed=0, split=split)
+        length = documents.meta["length"]
+        rows = zip(documents.tokens.tolist(), length.tolist(), strict=True)
+        seen[split] = {tuple(row[1 : n + 1]) for row, n in rows}
+    assert len(seen["train"]) < 4000
+    assert not seen["train"] & (seen["validation"] | seen["test"])
+    assert not seen["validation"] & seen["test"]
