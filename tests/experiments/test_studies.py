@@ -55,7 +55,7 @@ SMALL = {
         "num_keys": (4,),
         "d": (16,),
         "max_steps": (400,),
-        "patched": (40,),
+        "patched": (80,),
         "seed": (0,),
     },
     "multi-query-recall": {"family": ("attention",), "key_dim": (4,), "seed": (0,)},

@@ -25,7 +25,7 @@ def capacity_table(**axes) -> pandas.DataFrame:
         )
         parameters = 4 * heads * head_dim * c["d"] + 2 * width * c["d"]
         bits = c["load"] * (1 + 0.05 * c["seed"]) * 0.15 * parameters
-        S, R, _ = capacities.sizes(c["scaling"], c["D"], bits)
+        S, R, _ = capacities.numbers(c["scaling"], c["D"], bits)
         return S * R
 
     rows = [
