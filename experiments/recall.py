@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from bounds import checks
@@ -21,11 +20,12 @@ from experiments.interventions.attribution import attribution_grid
 from experiments.interventions.corruptions import Pair
 from experiments.interventions.interchange import interchange
 from experiments.interventions.layers import COMPONENTS, Layer, layers
+from experiments.interventions.mechanism import answers_right, mechanism
 from experiments.interventions.patches import has_site, patch
-from experiments.interventions.runs import ROWS
 from experiments.interventions.self_tests import self_tests
 from experiments.models.backbone import ModelConfig, SequenceModel
 from experiments.models.short_convolution import ShortConvolution
+from experiments.recall_tables import curves
 from experiments.recipe import Recipe
 from experiments.tasks.recall import IGNORED, Documents, RecallTask
 from experiments.train import Outcome, train
@@ -152,16 +152,35 @@ def fit(
     )
 
 
-@torch.no_grad()
 def accuracy(model: SequenceModel, documents: Documents) -> float:
     """Share of the first questions that are answered rightly."""
-    device, right = next(model.parameters()).device, 0
-    for start in range(0, len(documents), ROWS):
-        part = documents[start : start + ROWS]
-        query = part.positions["query"][:, None].to(device)
-        best = model(part.tokens.to(device), query)[:, 0].argmax(-1).cpu()
-        right += int((best == part.answer).sum())
-    return right / len(documents)
+    return float(answers_right(model, documents).mean())
+
+
+def examined(
+    model: SequenceModel, outcome: Outcome, test: Documents, pair: Pair, *, chance: float, seed: int
+) -> dict[str, Any]:
+    """What a record has of a trained model: accuracies, attributions and the mechanism.
+
+    `chance` is the accuracy that recalls nothing; a model of one layer has no mechanism to tell.
+    """
+    found = {
+        "accuracy": accuracy(model, test),
+        "validation_accuracy": outcome.final["accuracy"],
+        "status": outcome.status,
+        "steps": outcome.steps,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "label": "one layer",
+        "confidence": 0.0,
+        **exactness(model, pair),
+        **at_second_layer(model, pair),
+        **grid(model, pair),
+        **curves(outcome.evaluations),
+    }
+    if len(layers(model.config.layers)) > 1:
+        told = mechanism(model, pair, chance=chance, seed=seed)
+        found |= {"label": told.label, "confidence": told.confidence}
+    return found
 
 
 def exactness(model: SequenceModel, pair: Pair) -> dict[str, float | int]:

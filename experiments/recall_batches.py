@@ -33,29 +33,9 @@ def questions(
 
 @dataclass(frozen=True, kw_only=True)
 class ShortAndLong:
-    """Batches of associative recall: 1 to `num_pairs` pairs, all of them asked for, by the step."""
+    """Batches of documents with 1 to `num_pairs` pairs, all of them asked for, by the step."""
 
-    task: AssociativeRecall
-    batch_size: int
-    seed: int
-
-    def __call__(self, step: int) -> Batch:
-        rng = np.random.default_rng((self.seed, step))
-        n = int(rng.integers(1, self.task.num_pairs + 1))
-        task = replace(self.task, num_pairs=n, queries=n)
-        return questions(task.sample(self.batch_size, seed=int(rng.integers(2**62))), n)
-
-
-def with_pairs(task: MultiQueryRecall, n: int) -> MultiQueryRecall:
-    """The same task with so many pairs, in documents that are as short as they can be."""
-    return replace(task, num_pairs=n, length=2 * n * (task.passes + 1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class UpTo:
-    """Batches of the task with 1 to `num_pairs` pairs, by the step."""
-
-    task: MultiQueryRecall
+    task: AssociativeRecall | MultiQueryRecall
     batch_size: int
     seed: int
 
@@ -63,7 +43,7 @@ class UpTo:
         rng = np.random.default_rng((self.seed, step))
         n = int(rng.integers(1, self.task.num_pairs + 1))
         seed = int(rng.integers(2**62))
-        return questions(with_pairs(self.task, n).sample(self.batch_size, seed=seed), n)
+        return questions(self.task.with_pairs(n).sample(self.batch_size, seed=seed), n)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from experiments.interventions.layers import layers
 from experiments.interventions.patches import patch
 from experiments.interventions.runs import ROWS
 from experiments.models.backbone import SequenceModel
+from experiments.tasks.recall import Documents
 
 LABELS = {
     "value": "induction",
@@ -69,7 +70,7 @@ def mechanism(
     site = f"blocks.{found[1].mixer}.resid_pre"
     there = [x for x in LABELS if x in pair.clean.positions and pair.where(x).any()]
     effects = interchange(model, pair, [patch(site, at=[x]) for x in there], rows=rows)
-    right = answers_right(model, pair, rows=rows)
+    right = answers_right(model, pair.clean, rows=rows)
 
     def labels(weights: Float[ndarray, "resamples documents"]) -> list[str]:
         n = weights.shape[1]
@@ -92,14 +93,14 @@ def mechanism(
 
 @torch.no_grad()
 def answers_right(
-    model: SequenceModel, pair: Pair, *, rows: int = ROWS
+    model: SequenceModel, documents: Documents, *, rows: int = ROWS
 ) -> Bool[ndarray, " documents"]:
-    """Whether the answer is the likeliest of all tokens, for each clean document."""
+    """Whether the answer to the first question is the likeliest of all tokens, by document."""
     device, right = next(model.parameters()).device, []
-    query = pair.clean.positions["query"][:, None]
-    for tokens, at in zip(pair.clean.tokens.split(rows), query.split(rows), strict=True):
+    query = documents.positions["query"][:, None]
+    for tokens, at in zip(documents.tokens.split(rows), query.split(rows), strict=True):
         right.append(model(tokens.to(device), at.to(device))[:, 0].argmax(-1).cpu())
-    return (torch.cat(right) == pair.clean.answer).numpy()
+    return (torch.cat(right) == documents.answer).numpy()
 
 
 def _labels(

@@ -13,9 +13,7 @@ from bounds.result import Source
 from experiments import recall, recall_batches, scratch
 from experiments.claims import Claim
 from experiments.interventions.corruptions import corrupt
-from experiments.interventions.layers import layers as counted_layers
-from experiments.interventions.mechanism import mechanism
-from experiments.recall_tables import at_best_rate, curves
+from experiments.recall_tables import at_best_rate
 from experiments.study import Preset, Study
 from experiments.tasks.associative_recall import AssociativeRecall
 from experiments.tasks.recall_baselines import baselines
@@ -258,25 +256,11 @@ class AssociativeRecallStudy(Study):
             "chance"
         ]
         pair = corrupt(task.sample(patched, seed=seed, split="test"), "key", task, seed=seed)
-        found = {
-            "accuracy": recall.accuracy(model, test),
-            "validation_accuracy": outcome.final["accuracy"],
-            "chance": chance,
-            "status": outcome.status,
-            "steps": outcome.steps,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            **recall.exactness(model, pair),
-            "label": "one layer",
-            "confidence": 0.0,
-            **recall.at_second_layer(model, pair),
+        return {
+            **recall.examined(model, outcome, test, pair, chance=chance, seed=seed),
             **recall.bound_by_convolution(model, pair),
-            **recall.grid(model, pair),
-            **curves(outcome.evaluations),
+            "chance": chance,
         }
-        if len(counted_layers(model.config.layers)) > 1:
-            told = mechanism(model, pair, chance=chance, seed=seed)
-            found |= {"label": told.label, "confidence": told.confidence}
-        return found
 
     @staticmethod
     def table(rows: pandas.DataFrame) -> pandas.DataFrame:

@@ -87,9 +87,7 @@ def curve(model: nn.Module, task: MultiQueryRecall, *, seed: int) -> np.ndarray:
     """Share of right answers to all questions, for 1, 2, ..., `num_pairs` pairs."""
     device, shares = next(model.parameters()).device, []
     for n in range(1, task.num_pairs + 1):
-        documents = recall_batches.with_pairs(task, n).sample(
-            _QUESTIONS // n + 1, seed=seed, split="test"
-        )
+        documents = task.with_pairs(n).sample(_QUESTIONS // n + 1, seed=seed, split="test")
         tokens, at, answers = recall_batches.questions(documents, n)
         best = model(tokens.to(device), at.to(device)).argmax(-1).cpu()
         shares.append((best == answers).double().mean().item())
@@ -238,7 +236,7 @@ class MultiQueryRecallStudy(Study):
         model = build(family, task, key_dim=key_dim, d=d, seed=seed)
         outcome = recall.fit(
             model,
-            recall_batches.UpTo(task=task, batch_size=batch_size, seed=seed),
+            recall_batches.ShortAndLong(task=task, batch_size=batch_size, seed=seed),
             task.sample(_QUESTIONS // 4, seed=seed, split="validation"),
             learning_rate=RATES[family] * rate_factor,
             steps=max_steps,

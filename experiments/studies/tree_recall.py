@@ -15,9 +15,7 @@ from bounds.result import Source
 from experiments import recall, recall_batches, scratch
 from experiments.claims import Claim
 from experiments.interventions.corruptions import corrupt
-from experiments.interventions.layers import layers as counted_layers
-from experiments.interventions.mechanism import mechanism
-from experiments.recall_tables import at_best_rate, curves
+from experiments.recall_tables import at_best_rate
 from experiments.study import Preset, Study, Trial
 from experiments.tasks.recall import Documents
 from experiments.tasks.recall_baselines import baselines
@@ -238,28 +236,14 @@ class TreeRecallStudy(Study):
         )
         rules = baselines(task.sample(10 * _TESTED, seed=seed), test, answers=task.like("answer"))
         shortcut = max(rules.values())
-        found = {
-            "accuracy": recall.accuracy(model, test),
+        return {
+            **recall.examined(model, outcome, test, pair, chance=shortcut, seed=seed),
             "accuracy_of_fifth": recall.accuracy(model, fifth),
-            "validation_accuracy": outcome.final["accuracy"],
             "shortcut": shortcut,
             "last_token": rules["last token"],
             "right_of_key": rules["right of the query"],
-            "status": outcome.status,
-            "steps": outcome.steps,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            **recall.exactness(model, pair),
             "derivable": pair.derivable,
-            "label": "one layer",
-            "confidence": 0.0,
-            **recall.at_second_layer(model, pair),
-            **recall.grid(model, pair),
-            **curves(outcome.evaluations),
         }
-        if len(counted_layers(model.config.layers)) > 1:
-            told = mechanism(model, pair, chance=shortcut, seed=seed)
-            found |= {"label": told.label, "confidence": told.confidence}
-        return found
 
     @staticmethod
     def table(rows: pandas.DataFrame) -> pandas.DataFrame:

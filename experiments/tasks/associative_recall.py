@@ -8,7 +8,7 @@ One question as in Arora et al. 2025 (arXiv:2505.15105), who count tokens where 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -96,6 +96,10 @@ class AssociativeRecall:
     @property
     def _counting(self) -> int:
         return self.num_pairs - self.repeats
+
+    def with_pairs(self, n: int) -> AssociativeRecall:
+        """The same task with so many pairs, all of them asked for."""
+        return replace(self, num_pairs=n, queries=n)
 
     def sample(self, documents: int, *, seed: int, split: str = "train") -> Documents:
         """Documents of one length."""

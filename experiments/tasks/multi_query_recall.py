@@ -7,7 +7,7 @@ Arora et al. 2024, "Zoology" (arXiv:2312.04927): answers are not written behind 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -58,6 +58,10 @@ class MultiQueryRecall:
     @property
     def _context(self) -> int:
         return 2 * self.num_pairs * self.passes
+
+    def with_pairs(self, n: int) -> MultiQueryRecall:
+        """The same task with so many pairs, in documents that are as short as they can be."""
+        return replace(self, num_pairs=n, length=2 * n * (self.passes + 1))
 
     def sample(self, documents: int, *, seed: int, split: str = "train") -> Documents:
         """Documents with `num_pairs` questions each; the splits differ in nothing but the draws."""

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.claims import asserted
-from experiments.recall_batches import UpTo, with_pairs
+from experiments.recall_batches import ShortAndLong
 from experiments.studies.multi_query_recall import (
     RATES,
     RECURRENT,
@@ -58,7 +58,7 @@ def test_bad_input_is_named(family, key_dim, named):
 
 @given(step=st.integers(0, 1000), seed=st.integers(0, 9))
 def test_batches_ask_for_every_pair_of_short_documents(step, seed):
-    batches = UpTo(task=TASK, batch_size=3, seed=seed)
+    batches = ShortAndLong(task=TASK, batch_size=3, seed=seed)
     tokens, at, answers = batches(step)
     n = at.shape[1]
     assert 1 <= n <= 4
@@ -72,7 +72,7 @@ def test_batches_ask_for_every_pair_of_short_documents(step, seed):
 
 
 def test_batches_have_all_numbers_of_pairs():
-    batches = UpTo(task=TASK, batch_size=1, seed=0)
+    batches = ShortAndLong(task=TASK, batch_size=1, seed=0)
     assert {batches(step)[1].shape[1] for step in range(60)} == {1, 2, 3, 4}
 
 
@@ -110,7 +110,7 @@ def test_curve_is_that_of_a_model_of_known_capacity():
 
 
 def test_documents_are_as_short_as_they_can_be():
-    assert with_pairs(TASK, 3).length == 12
+    assert TASK.with_pairs(3).length == 12
     with pytest.raises(ValueError, match="length"):
         MultiQueryRecall(vocab_size=16, length=11, num_pairs=3)
 
