@@ -129,7 +129,7 @@ class TreeRecallStudy(Study):
                 where={"architecture": architecture, "explained": True},
                 over=("d", "layers", "num_terminals", "max_rhs", "held_out"),
             )
-            for architecture in ("mamba", "delta-net")
+            for architecture in ("mamba", "delta-net", "hyena", "h3")
         ),
         Claim(
             name="one-convolution-is-a-shortcut",

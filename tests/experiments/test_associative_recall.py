@@ -10,6 +10,9 @@ from experiments.studies.associative_recall import AssociativeRecallStudy
 
 IN_TWO_STEPS = ("attention", "based")
 RECURRENT = ("mamba", "delta-net", "hyena", "h3")
+VARIANTS = (
+    "attention-without-positions", "based-conv-1", "based-conv-2", "mamba-conv-0", "mamba-conv-2"
+)  # fmt: skip
 CLAIMS = {claim.name: claim for claim in AssociativeRecallStudy.claims}
 
 
@@ -26,7 +29,7 @@ def record(architecture, seed, **changes):
         "necessary": math.nan if architecture == "attention" else 0.97 + 0.01 * seed,
         "self_test": 1e-6 * (1 + seed), "inexact": 0, "patched_runs": 640, "chance": 0.25,
     }  # fmt: skip
-    if architecture == "mamba-conv-0":
+    if architecture in ("mamba-conv-0", "based-conv-1"):
         found |= {"accuracy": 0.25 + 0.01 * seed, "status": "finished"}
     return found | changes
 
@@ -36,11 +39,21 @@ def family(architecture):
 
 
 def table(changed=None, **changes):
-    """All architectures, three seeds; `changes` to those that are `changed`."""
+    """All architectures, three seeds; `changes` to those that are `changed`.
+
+    "one layer of mamba" is the name of that.
+    """
     rows = []
-    for architecture in (*IN_TWO_STEPS, *RECURRENT, "mamba-conv-0", "mamba-conv-2"):
+    for architecture in (*IN_TWO_STEPS, *RECURRENT, *VARIANTS):
         change = changes if changed in (architecture, family(architecture)) else {}
         rows += [record(architecture, seed, **change) for seed in range(3)]
+    for architecture, accuracy in (("attention", 0.25), ("mamba", 0.96)):
+        change = changes if changed == f"one layer of {architecture}" else {}
+        single = {"layers": 1, "at_value": math.nan, "at_behind_key": math.nan} | change
+        rows += [
+            record(architecture, seed, **{"accuracy": accuracy + 0.01 * seed} | single)
+            for seed in range(3)
+        ]
     return AssociativeRecallStudy.table(pandas.DataFrame(rows))
 
 
@@ -50,7 +63,8 @@ def outcome(name, rows):
 
 @pytest.mark.parametrize("name", [name for name in CLAIMS if name != "convolution-is-not-enough"])
 def test_what_the_papers_say_is_supported(name):
-    assert outcome(name, table()) == "supported"
+    refuted = name == "attention-needs-positions"
+    assert outcome(name, table()) == ("refuted" if refuted else "supported")
 
 
 @pytest.mark.parametrize("architecture", ["hyena", "h3"])
@@ -76,6 +90,10 @@ def test_a_convolution_that_is_enough_is_seen(architecture):
         *((f"{a}-stores-elsewhere", a, {"at_value": 0.9}) for a in RECURRENT),
         ("equal-accuracy-unequal-mechanism", "recurrent", {"at_behind_key": 0.9}),
         ("mamba-needs-its-convolution", "mamba-conv-0", {"accuracy": 0.95}),
+        ("based-needs-its-convolution", "based-conv-1", {"accuracy": 0.95}),
+        ("convolution-of-two-suffices-in-based", "based-conv-2", {"accuracy": 0.5}),
+        ("one-layer-of-attention-fails", "one layer of attention", {"accuracy": 0.95}),
+        ("one-layer-of-mamba-suffices", "one layer of mamba", {"accuracy": 0.5}),
         (
             "convolution-of-two-suffices",
             "mamba-conv-2",
@@ -93,6 +111,13 @@ def test_the_opposite_is_refuted(name, changed, changes):
         if rows[column].dtype == float:
             rows[column] += jitter
     assert outcome(name, rows) == "refuted"
+
+
+def test_attention_that_needs_positions_is_seen():
+    rows = [record("attention-without-positions", seed, accuracy=0.1 + 0.01 * seed)
+            for seed in range(3)]  # fmt: skip
+    found = AssociativeRecallStudy.table(pandas.DataFrame(rows))
+    assert outcome("attention-needs-positions", found) == "supported"
 
 
 def test_one_good_training_suffices_for_a_width():

@@ -29,6 +29,7 @@ from experiments.tasks.tree_recall import BOS, DIVIDER, FIRST_TERMINAL, TreeReca
 TASK = TreeRecall(grammar=TreeGrammar(num_terminals=6), max_length=12)
 BATCHES = AlikeInLength(task=TASK, questions=QUESTIONS, batch_size=3, seed=4)
 CLAIMS = {claim.name: claim for claim in TreeRecallStudy.claims}
+RECURRENT = ("mamba", "delta-net", "hyena", "h3")
 STEPS = range(200)
 """Of one pool."""
 
@@ -122,10 +123,10 @@ def test_only_two_layers_are_trained_with_combinations_held_out():
 
 def made_up(**changed) -> pandas.DataFrame:
     """A table of results as the claims expect them, of three grammars."""
-    architectures = ("attention", "based", "delta-net", "mamba", "mamba-conv-0")
+    architectures = ("attention", "based", "mamba-conv-0", *RECURRENT)
     rows = []
     for architecture, grammar in itertools.product(architectures, range(3)):
-        recurrent = architecture in ("delta-net", "mamba")
+        recurrent = architecture in RECURRENT
         for layers, held_out in ((1, False), (2, False), (2, True)):
             axes = {axis: values[0] for axis, values in vars(TreeRecallStudy()).items()}
             axes |= dict(
@@ -161,8 +162,8 @@ def test_claims_are_supported_by_what_they_state():
                              ("attention", "based", "delta-net", "mamba")}),
         ({"at_value": 0.4}, {
             "attention-stores-at-the-value-in-trees", "based-stores-at-the-value-in-trees",
-            "mamba-conv-0-stores-at-the-value-in-trees", "mamba-stores-elsewhere-in-trees",
-            "delta-net-stores-elsewhere-in-trees",
+            "mamba-conv-0-stores-at-the-value-in-trees",
+            *(f"{name}-stores-elsewhere-in-trees" for name in RECURRENT),
         }),
         ({"shortcut": 0.4}, {"one-convolution-is-a-shortcut"}),
         ({"accuracy_of_fifth": 0.6}, {"combinations-are-memorised"}),

@@ -42,9 +42,9 @@ def heights(axis, marker: str, hollow: bool = False) -> list[float]:
 
 def test_accuracies_are_means_over_grammars_beside_the_rules():
     top, _ = draw(table()).axes
-    np.testing.assert_allclose(heights(top, "o"), [0.86] * 5)
-    np.testing.assert_allclose(heights(top, "o", hollow=True), [0.54] * 5)
-    np.testing.assert_allclose(heights(top, "X"), [0.61] * 5)
+    np.testing.assert_allclose(heights(top, "o"), [0.86] * 7)
+    np.testing.assert_allclose(heights(top, "o", hollow=True), [0.54] * 7)
+    np.testing.assert_allclose(heights(top, "X"), [0.61] * 7)
     rules = [line.get_ydata()[0] for line in top.lines if line.get_linestyle() in (":", "--")]
     np.testing.assert_allclose(rules, [0.52, 0.49])
     # 95 %: 0.01 (the deviation) / sqrt(3) times 4.303, the t quantile of two degrees of freedom.
@@ -56,7 +56,7 @@ def test_accuracies_are_means_over_grammars_beside_the_rules():
 def test_attributions_are_shown_by_position():
     _, bottom = draw(table()).axes
     for k, marker in enumerate("vos^"):
-        np.testing.assert_allclose(heights(bottom, marker), [0.1 * k + 0.02] * 5)
+        np.testing.assert_allclose(heights(bottom, marker), [0.1 * k + 0.02] * 7)
         assert all(line.get_alpha() == 1 for line in bottom.lines if line.get_marker() == marker)
 
 
