@@ -40,7 +40,7 @@ class Options:
     """Measure the speed of a part of the library, next to a plain implementation of it."""
 
     benchmark: Annotated[Positional[str], arg(metavar="BENCHMARK")]
-    """What to measure: bounds, memory, scan, models, interventions."""
+    """What to measure: bounds, memory, scan, models, interventions, in-context."""
     points: int = 20_000
     """Points of a grid of the bounds."""
     repeats: int = 5
@@ -160,12 +160,20 @@ def _interventions(options: Options) -> list[Measurement]:
     return measure_interventions(options.repeats)
 
 
+def _in_context(options: Options) -> list[Measurement]:
+    from experiments.bench_in_context import measure_in_context
+    from experiments.bench_in_context_trees import measure_trees
+
+    return [*measure_in_context(options.repeats), *measure_trees(options.repeats)]
+
+
 BENCHMARKS: dict[str, Callable[[Options], list[Measurement]]] = {
     "bounds": _bounds,
     "memory": _memory,
     "scan": _scan,
     "models": _models,
     "interventions": _interventions,
+    "in-context": _in_context,
 }
 
 

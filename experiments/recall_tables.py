@@ -16,13 +16,15 @@ def curves(evaluations: Mapping[int, Mapping[str, float]]) -> dict[str, np.ndarr
     return found
 
 
-def at_best_rate(rows: pandas.DataFrame, shape: Sequence[str]) -> pandas.DataFrame:
-    """The rows at the best `rate_factor` of each shape, by the mean validation accuracy there.
+def at_best_rate(
+    rows: pandas.DataFrame, shape: Sequence[str], by: str = "validation_accuracy"
+) -> pandas.DataFrame:
+    """The rows at the best `rate_factor` of each shape, by the mean of this column there.
 
-    The accuracy that is reported is that of other documents, so that choosing does not flatter it.
+    What is reported is of other data, so that choosing does not flatter it.
     """
     shape = list(shape)
-    means = rows.groupby([*shape, "rate_factor"])["validation_accuracy"].transform("mean")
+    means = rows.groupby([*shape, "rate_factor"])[by].transform("mean")
     best = rows.assign(mean=means).sort_values("mean", kind="stable")
     factors = best.groupby(shape)["rate_factor"].transform("last")
     return rows[rows["rate_factor"] == factors.reindex(rows.index)]

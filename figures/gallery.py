@@ -20,6 +20,7 @@ from figures import (
     audits,
     factual_constructions,
     factual_recall,
+    in_context,
     memory,
     multi_query_recall,
     outer_product,
@@ -30,6 +31,7 @@ from figures import (
     trainings,
     tree_recall,
 )
+from figures.panels import NothingToDrawError
 from figures.style import paper, save
 
 _log = logging.getLogger(__name__)
@@ -333,6 +335,40 @@ GALLERY: dict[str, Plate] = {
         "shortcut by a tenth.",
         tree_recall.tree_recall,
     ),
+    "in-context-errors": Plate(
+        ("in-context-learning",),
+        "Errors of trained models over the examples they have seen, in units of that of guessing "
+        "0, with 95 % bands over seeds. Dashed: the best estimator that reads prompts without "
+        "learning to (least squares, lasso, trees on signs, the Bayes rule of parities, the "
+        "nearest key).",
+        in_context.in_context_errors,
+    ),
+    "in-context-verdicts": Plate(
+        ("in-context-learning",),
+        "Which model solves which task, by a rule: the gap to the best model in units of the error "
+        "of guessing 0, or, of parities, the share of seeds that reach 99 % of the Bayes accuracy. "
+        "Stripes at the left of cells: the published verdict. Hatched: the bootstrap interval over "
+        "seeds reaches into another verdict.",
+        in_context.in_context_verdicts,
+    ),
+    "parity-jumps": Plate(
+        ("in-context-learning",),
+        "Accuracy on sparse parities along the trainings, a line each, and the share of trainings "
+        "that have reached 99 % of the Bayes accuracy.",
+        in_context.parity_jumps,
+    ),
+    "in-context-flops": Plate(
+        ("in-context-learning",),
+        "The smallest validation error that trainings of a model reached, over the operations "
+        "spent on one of them (forward and backward).",
+        in_context.flops_frontier,
+    ),
+    "retrieval-by-pairs": Plate(
+        ("in-context-learning",),
+        "Error of vector retrieval by the number of pairs, beside what an additive state with "
+        "random keys of the size of Mamba's errs, and the mean of all values.",
+        in_context.retrieval_by_pairs,
+    ),
 }
 
 
@@ -369,7 +405,11 @@ def _draw(
             return f"figure {name} not drawn: {table}"
         tables.append(table)
     with paper():
-        png, pdf = save(plate.draw(*tables), folder, name, origin)
+        try:
+            figure = plate.draw(*tables)
+        except NothingToDrawError as reason:
+            return f"figure {name} not drawn: {reason} in {', '.join(plate.studies)} at {preset}"
+        png, pdf = save(figure, folder, name, origin)
     return Drawn(name, plate.caption, png, pdf)
 
 

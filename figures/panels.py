@@ -20,6 +20,10 @@ NOTE: dict[str, Any] = dict(fontsize=6, color="0.35")
 _CONFIDENCE = 0.95
 
 
+class NothingToDrawError(ValueError):
+    """The rows have nothing of what a figure is about, and what that is."""
+
+
 def points(axis: Axes, rows: DataFrame, x: str, y: str, **style: Any) -> None:
     """Geometric means of `y` at each `x` with their 95 % intervals."""
     groups = rows.groupby(x)

@@ -34,6 +34,18 @@ def additive_error(
     return retrieval_error(talk, N=N, M=M, d=value_dimension)
 
 
+def additive_squared_error(*, N: int, key_dimension: int) -> float:
+    r"""Mean square of what is wrong with a vector read from $S = \sum_i v_i k_i^\top$, over that of
+    a value, with the best factor: $(N - 1)/(N - 1 + n)$.
+
+    Unit keys and values are independent and uniform. S k_q is v_q and N - 1 values times overlaps
+    of variance 1/n; for the cross-talk $t = (N-1)/n$ the factor $1/(1 + t)$ leaves $t/(1 + t)$.
+    Without it the error is t, that of linear attention. Source: seqtheory, recurrent states.
+    """
+    checks.count(N=N, key_dimension=key_dimension)
+    return (N - 1) / (N - 1 + key_dimension)
+
+
 def crossing(accuracy_of: Callable[[int], float], *, limit: int, accuracy: float) -> float:
     """Number of facts at which the accuracy falls below `accuracy`, between whole numbers.
 

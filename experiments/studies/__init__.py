@@ -46,6 +46,8 @@ STUDIES: dict[str, str] = {
     "associative-recall": "experiments.studies.associative_recall:AssociativeRecallStudy",
     "multi-query-recall": "experiments.studies.multi_query_recall:MultiQueryRecallStudy",
     "tree-recall": "experiments.studies.tree_recall:TreeRecallStudy",
+    "in-context-baselines": "experiments.studies.in_context_baselines:InContextBaselines",
+    "in-context-learning": "experiments.studies.in_context_learning:InContextLearning",
 }
 """Name of a study -> "module:Class". Text rather than classes, so that running a numpy study (and
 starting each of its workers) does not import the frameworks the other studies need."""

@@ -188,6 +188,18 @@ class MultiQueryRecallStudy(Study):
             expected="refuted",
         ),
         Claim(
+            name="capacity-scales-as-predicted",
+            statement="over sizes of the state, the capacity of trained linear attention is "
+            "proportional to that predicted for random keys, where neither is all there are",
+            source=_OURS,
+            relation="~",
+            measured="capacity",
+            predicted="random",
+            where={"family": "linear-attention", "within": True},
+            over=("key_dim", "d", "vocab_size"),
+            tolerance=0.3,
+        ),
+        Claim(
             name="delta-rule-recalls-more-than-additive-state",
             statement="DeltaNet recalls at least as many pairs as linear attention with a state of "
             "the same size",
@@ -265,7 +277,8 @@ class MultiQueryRecallStudy(Study):
         pairs per doubling of the state, over all sizes of a seed, in the row of the smallest
         (`compared`). `over_additive`: pairs more than linear attention of the same seed and size.
         A capacity of all `num_pairs` only says that there was no more to recall: where both sides
-        of a comparison are such, nothing is `told`, `paired` or, of the smallest, `compared`.
+        of a comparison are such, nothing is `told`, `paired` or, of the smallest, `compared`;
+        `within` is where neither is.
         """
         size = [axis.name for axis in fields(MultiQueryRecallStudy)]
         size = [name for name in size if name not in ("rate_factor", "seed")]
@@ -274,6 +287,7 @@ class MultiQueryRecallStudy(Study):
         rows = rows.join(pandas.DataFrame(limits, index=rows.index))
         rows["could_hold_more"] = rows["random"] < rows[["num_pairs", "chosen"]].min(axis=1)
         full = rows["capacity"] >= rows["num_pairs"]
+        rows["within"] = ~full & (rows["random"] < rows["num_pairs"])
         rows["told"] = ~(full & (rows["random"] >= rows["num_pairs"]))
         rows["growth"] = np.nan
         others = [name for name in (*size, "seed") if name != "key_dim"]

@@ -59,7 +59,14 @@ SMALL = {
         "seed": (0,),
     },
     "multi-query-recall": {"family": ("attention",), "key_dim": (4,), "seed": (0,)},
+    "in-context-baselines": {"prompts": (1280,)},
+    "in-context-learning": {
+        "setting": ("linear-2", "retrieval-4"),
+        "step_factor": (0.1,),
+        "seed": (0, 1),
+    },
 }
+IN_CONTEXT = {claim.name for claim in load("in-context-learning").claims}
 UNDECIDED = {
     "certificate-agrees",
     "variance-at-least-predicted",
@@ -104,6 +111,8 @@ UNDECIDED = {
     "delta-net-recalls-what-random-keys-allow",
     "random-keys-limit-trained-states",
     "delta-rule-recalls-more-than-additive-state",
+    "capacity-scales-as-predicted",
+    *IN_CONTEXT,
 }
 """Too few instances at this size for "always" to be supported, too few sizes for a slope, or models
 that are not trained here."""

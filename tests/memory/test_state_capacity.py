@@ -10,7 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.state_capacity import additive_error, chosen_state_facts, crossing
+from memory.state_capacity import (
+    additive_error,
+    additive_squared_error,
+    chosen_state_facts,
+    crossing,
+)
 
 SIZES = [
     (6, 16, 4, 32, 0.15), (12, 16, 8, 32, 0.15), (12, 32, 8, 16, 0.15), (4, 32, 2, 32, 0.25)
@@ -134,3 +139,17 @@ def test_without_room_only_one_fact_is_sure():
 def test_bad_input_is_named(call, named):
     with pytest.raises(ValueError, match=named):
         call()
+
+
+@pytest.mark.parametrize(("N", "n"), [(1, 4), (4, 4), (9, 16)])
+def test_squared_error_is_that_of_the_best_multiple_of_what_is_read(N, n):
+    rng = torch.Generator().manual_seed(0)
+    keys, values = unit(4000, N, n, rng), unit(4000, N, 8, rng)
+    read = (keys[:, :1] @ keys.mT @ values)[:, 0]
+    value = values[:, 0]
+    factor = (read * value).sum() / read.square().sum()
+    found = ((factor * read - value).square().sum() / value.square().sum()).item()
+    assert found == pytest.approx(additive_squared_error(N=N, key_dimension=n), abs=0.02)
+    if N > 1:  # Control: without the factor the error is larger.
+        plain = ((read - value).square().sum() / value.square().sum()).item()
+        assert plain > found + 0.05

@@ -12,12 +12,14 @@ from experiments.models.sites import Site
 class MLP(nn.Module):
     """out = W_2 gelu(W_1 x + b_1) + b_2, of `ratio` times d_model units; mixes no positions.
 
-    Sites: `preactivation` and `hidden`, before and after the gelu.
+    `tanh` takes the gelu's approximation by it, as GPT-2 does. Sites: `preactivation` and `hidden`,
+    before and after the gelu.
     """
 
-    def __init__(self, d_model: int, *, ratio: int = 4) -> None:
+    def __init__(self, d_model: int, *, ratio: int = 4, tanh: bool = False) -> None:
         super().__init__()
         checks.count(d_model=d_model, ratio=ratio)
+        self.approximate = "tanh" if tanh else "none"
         self.in_proj = nn.Linear(d_model, ratio * d_model)
         self.out_proj = nn.Linear(ratio * d_model, d_model)
         self.preactivation, self.hidden = (
@@ -28,5 +30,6 @@ class MLP(nn.Module):
         self, x: Float[Tensor, "batch length d_model"]
     ) -> Float[Tensor, "batch length d_model"]:
         """The output has the shape of the input."""
-        hidden = nn.functional.gelu(self.preactivation(self.in_proj(x)))
+        before = self.preactivation(self.in_proj(x))
+        hidden = nn.functional.gelu(before, approximate=self.approximate)
         return self.out_proj(self.hidden(hidden))

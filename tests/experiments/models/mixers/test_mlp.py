@@ -17,6 +17,16 @@ def test_the_definition():
     np.testing.assert_allclose(out, expected, rtol=1e-9, atol=1e-12)
 
 
+def test_the_approximation_of_gpt_2_is_another_function():
+    model, x = Alone("mlp", tanh=True), inputs()
+    _, seen = run(model, x)
+    before = seen["preactivation"]
+    inner = (2 / np.pi) ** 0.5 * (before + 0.044715 * before**3)
+    np.testing.assert_allclose(seen["hidden"], before * (1 + np.tanh(inner)) / 2, atol=1e-12)
+    exact = before * (1 + erf(before / 2**0.5)) / 2
+    assert 1e-6 < np.abs(seen["hidden"] - exact).max() < 5e-4  # the approximation's largest error
+
+
 def test_it_mixes_no_positions():
     model, x = Alone("mlp"), inputs()
     np.testing.assert_allclose(model(x.flip(1)).detach(), model(x).flip(1).detach(), rtol=1e-12)

@@ -1,0 +1,1 @@
+"""What guesses the next y of a prompt without having learned: references for what has."""
