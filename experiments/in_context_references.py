@@ -1,4 +1,4 @@
-"""Estimators by name that make sense for a task, and the best of them: what models are held to."""
+"""Estimators by name that make sense for a task, and the one that models are held to."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ Estimator = Callable[[Prompts], Float[Tensor, "prompts guesses outputs"]]
 PENALTY = 0.01
 """Of the lasso, the published one."""
 _FEW = (1, 2, 4, 8, 16, 32, 64)
-"""Numbers of examples at which estimators are fitted that take long."""
+"""Numbers of examples at which estimators are fitted that take long, beside the largest."""
 
 
 def estimators(task: InContextTask) -> Mapping[str, Estimator]:
-    """Those that make sense for a task, the best one first; guesses not made are NaN."""
+    """Those that make sense for a task, first the best one that is fast; NaN: no guess."""
     plain = {
         "least-squares": _of_examples(least_squares),
         "nearest-neighbours": _of_examples(nearest_neighbours),
@@ -50,8 +50,11 @@ def estimators(task: InContextTask) -> Mapping[str, Estimator]:
             return {"lasso": _of_examples(partial(lasso, penalty=PENALTY)), **plain}
         case TwoLayerRegression():
             network = partial(network_guesses, hidden=task.hidden, seed=0)
-            neighbours = {"nearest-neighbours": plain["nearest-neighbours"]}
-            return {**neighbours, **plain, "network": partial(_at_few, network)}
+            return {
+                "nearest-neighbours": plain["nearest-neighbours"],
+                "network": partial(_at_few, network),
+                **plain,
+            }
         case DecisionTree():
             on_signs = _of_examples(lambda xs, ys: tree_guesses(xs.sign(), ys, depth=task.depth))
             return {
@@ -88,7 +91,7 @@ def estimate(name: str, prompts: Prompts, task: InContextTask) -> Tensor:
 
 
 def reference(prompts: Prompts, task: InContextTask) -> Tensor:
-    """The guesses of the best of them."""
+    """The guesses of the first of them."""
     return next(iter(estimators(task).values()))(prompts)
 
 
@@ -98,7 +101,8 @@ def _of_examples(guess: Callable[..., Tensor]) -> Estimator:
 
 def _at_few(guess: Callable[..., Tensor], prompts: Prompts) -> Tensor:
     xs, ys = prompts.xs, prompts.ys
-    prefixes = [k for k in _FEW if k < xs.shape[1]]
+    last = xs.shape[1] - 1
+    prefixes = [*(k for k in _FEW if k < last), last]
     guesses = torch.full_like(ys, torch.nan)
     guesses[:, prefixes] = guess(xs, ys, prefixes=prefixes)
     return guesses[..., None]

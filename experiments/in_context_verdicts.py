@@ -16,6 +16,8 @@ model fails."""
 JUMPED_FROM, FAILED_BELOW = 0.8, 0.2
 """Shares of the seeds that learn parities, from which they are solved, and below which they fail.
 """
+SEEDS = 5
+"""Fewer have bootstrap intervals that say little: of two that agree, none at all."""
 _RESAMPLES = 10_000
 
 _ROWS = {
@@ -41,7 +43,8 @@ PUBLISHED = {
 class Cell:
     """A verdict, the statistic it was read off, and its interval over the seeds.
 
-    `decided` is false where the interval reaches into another verdict, or there is one seed.
+    `decided` is false where the interval reaches into another verdict, where there are fewer than
+    `SEEDS` of them, or where no model has learned the task.
     """
 
     verdict: str
@@ -51,14 +54,18 @@ class Cell:
     decided: bool
 
 
-def by_gap(gaps: Sequence[float] | Float[ndarray, " seeds"], *, seed: int = 0) -> Cell:
-    """The verdict on the mean gap to the best model, with a 95 % bootstrap interval over seeds."""
-    return _cell(np.asarray(gaps, float), seed, _of_gap)
+def by_gap(gaps: Sequence[float] | Float[ndarray, " seeds"], *, learned: bool) -> Cell:
+    """The verdict on the mean gap to the best model, with a 95 % bootstrap interval over seeds.
+
+    `learned`: whether that model has learned the task. The gaps of models none of which has are
+    small, and say nothing.
+    """
+    return _cell(np.asarray(gaps, float), learned, _of_gap)
 
 
-def by_jumps(jumped: Sequence[bool], *, seed: int = 0) -> Cell:
+def by_jumps(jumped: Sequence[bool], *, learned: bool) -> Cell:
     """The verdict on the share of seeds that learn, with such an interval."""
-    return _cell(np.asarray(jumped, float), seed, _of_share)
+    return _cell(np.asarray(jumped, float), learned, _of_share)
 
 
 def _of_gap(gap: float) -> str:
@@ -73,12 +80,12 @@ def _of_share(share: float) -> str:
     return VISIBLE if share >= FAILED_BELOW else FAILED
 
 
-def _cell(values: ndarray, seed: int, rule: Callable[[float], str]) -> Cell:
+def _cell(values: ndarray, learned: bool, rule: Callable[[float], str]) -> Cell:
     if values.size == 0 or not np.isfinite(values).all():
         raise ValueError(f"values must be finite, one for each seed, got {values.tolist()}")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     means = values[rng.integers(len(values), size=(_RESAMPLES, len(values)))].mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     verdict = rule(values.mean())
-    decided = len(values) > 1 and {rule(low), rule(high)} == {verdict}
+    decided = learned and len(values) >= SEEDS and {rule(low), rule(high)} == {verdict}
     return Cell(verdict, float(values.mean()), float(low), float(high), decided)

@@ -25,6 +25,6 @@ def at_best_rate(
     """
     shape = list(shape)
     means = rows.groupby([*shape, "rate_factor"])[by].transform("mean")
-    best = rows.assign(mean=means).sort_values("mean", kind="stable")
+    best = rows.assign(mean=means).sort_values("mean", kind="stable", na_position="first")
     factors = best.groupby(shape)["rate_factor"].transform("last")
     return rows[rows["rate_factor"] == factors.reindex(rows.index)]

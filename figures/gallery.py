@@ -338,17 +338,18 @@ GALLERY: dict[str, Plate] = {
     "in-context-errors": Plate(
         ("in-context-learning",),
         "Errors of trained models over the examples they have seen, in units of that of guessing "
-        "0, with 95 % bands over seeds. Dashed: the best estimator that reads prompts without "
-        "learning to (least squares, lasso, trees on signs, the Bayes rule of parities, the "
-        "nearest key).",
+        "0, with 95 % bands over seeds. Dashed: an estimator that reads prompts without learning "
+        "(least squares, ridge or lasso; of clean examples or of the steps shown; neighbours for "
+        "networks, trees on signs, the Bayes rule of parities, the nearest key).",
         in_context.in_context_errors,
     ),
     "in-context-verdicts": Plate(
         ("in-context-learning",),
         "Which model solves which task, by a rule: the gap to the best model in units of the error "
         "of guessing 0, or, of parities, the share of seeds that reach 99 % of the Bayes accuracy. "
-        "Stripes at the left of cells: the published verdict. Hatched: the bootstrap interval over "
-        "seeds reaches into another verdict.",
+        "Stripes at the left of cells: the published verdict. Hatched: not decided: no model has "
+        "learned the task, there are fewer than five seeds, or the bootstrap interval over seeds "
+        "reaches into another verdict.",
         in_context.in_context_verdicts,
     ),
     "parity-jumps": Plate(
@@ -359,14 +360,15 @@ GALLERY: dict[str, Plate] = {
     ),
     "in-context-flops": Plate(
         ("in-context-learning",),
-        "The smallest validation error that trainings of a model reached, over the operations "
-        "spent on one of them (forward and backward).",
+        "The smallest validation error (mean over seeds) that trainings of a model reached, over "
+        "the operations spent in its blocks (forward and backward), at any size that was trained.",
         in_context.flops_frontier,
     ),
     "retrieval-by-pairs": Plate(
         ("in-context-learning",),
         "Error of vector retrieval by the number of pairs, beside what an additive state with "
-        "random keys of the size of Mamba's errs, and the mean of all values.",
+        "random keys of the size of Mamba's (16 numbers; the vectors have 8) errs, and the mean of "
+        "all values.",
         in_context.retrieval_by_pairs,
     ),
 }

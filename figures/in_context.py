@@ -38,19 +38,15 @@ MODELS = {
 KEYS = 16
 """Numbers that a channel of Mamba's state has: the size of the keys it is addressed with."""
 VERDICTS = {SOLVED: "#9BD3BD", VISIBLE: "#F5DFA0", FAILED: "#E8A990"}
-_LARGEST = ("width_factor", "layers", "step_factor")
+_SIZES = ("width_factor", "layers", "step_factor", "batch_size", "heads")
 
 
 def in_context_errors(rows: DataFrame) -> Figure:
     """Errors over the number of examples, a panel for each setting; dashed, the reference."""
     rows = _largest(rows)
     settings = _settings(rows)
-    columns = min(len(settings), 3)
-    lines = math.ceil(len(settings) / columns)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(FULL_WIDTH, 0.5 + 1.7 * lines), squeeze=False
-    )
-    for axis, setting in zip(axes.flat, settings, strict=False):
+    figure, axes = _panels(len(settings))
+    for axis, setting in zip(axes, settings, strict=True):
         at = rows[rows["setting"] == setting]
         for model in _models(at):
             curves = np.stack(list(at.loc[at["model"] == model, "errors"]))
@@ -64,9 +60,7 @@ def in_context_errors(rows: DataFrame) -> Figure:
         axis.set_ylim(-0.03, 0.6 if parity else 1.2)
         axis.set_ylabel("share wrong" if parity else "error / that of 0")
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    for axis in axes.flat[len(settings) :]:
-        axis.axis("off")
-    best = Line2D([], [], color="black", linestyle="--", label="best estimator of the prompt")
+    best = Line2D([], [], color="black", linestyle="--", label="reference estimator")
     figure.legend(
         handles=[*_keys(_models(rows)), best], loc="outside lower center", ncols=4, **SMALL
     )
@@ -113,7 +107,11 @@ def in_context_verdicts(rows: DataFrame) -> Figure:
 
 def _verdict(axis: Axes, column: int, line: int, rows: DataFrame) -> None:
     parity = rows["kind"].iloc[0] == "sparse parity"
-    cell = by_jumps(list(rows["jumped"])) if parity else by_gap(rows["gap"].to_numpy(float))
+    learned = bool(rows["comparable"].iloc[0])
+    if parity:
+        cell = by_jumps(list(rows["jumped"]), learned=learned)
+    else:
+        cell = by_gap(rows["gap"].to_numpy(float), learned=learned)
     box = dict(xy=(column - 0.47, line - 0.44), width=0.94, height=0.88, linewidth=0)
     axis.add_patch(plt.Rectangle(**box, facecolor=VERDICTS[cell.verdict]))
     if not cell.decided:
@@ -174,45 +172,56 @@ def parity_jumps(rows: DataFrame) -> Figure:
 
 
 def _jumped(trainings: DataFrame, end: int) -> tuple[list[float], list[float]]:
-    """Steps, and the share of trainings that were first at 99 % of the Bayes accuracy by then."""
-    first = []
-    for _, row in trainings.iterrows():
-        there = np.flatnonzero(row["curve_skill"] >= 0.99 * (1 - row["reference_error"]))
-        if len(there):
-            first.append(float(row["curve_steps"][there[0]]))
+    """Steps, and the share of trainings that had jumped by then."""
+    first = sorted(trainings["jump_step"].dropna())
     shares = np.arange(1, len(first) + 1) / len(trainings)
-    return [0.0, *sorted(first), float(end)], [0.0, *shares, len(first) / len(trainings)]
+    return [0.0, *first, float(end)], [0.0, *shares, len(first) / len(trainings)]
 
 
 def flops_frontier(rows: DataFrame) -> Figure:
-    """The smallest validation error over the operations of a training, of each model."""
-    rows = _largest(rows)
+    """The smallest validation error over the operations of a training, of each model.
+
+    Over all sizes and lengths of trainings; means over seeds.
+    """
     settings = _settings(rows)
-    columns = min(len(settings), 3)
-    lines = math.ceil(len(settings) / columns)
+    figure, axes = _panels(len(settings))
+    for axis, setting in zip(axes, settings, strict=True):
+        at = rows[rows["setting"] == setting]
+        for model in _models(at):
+            spent, best = _frontier(at[at["model"] == model])
+            axis.step(spent, best, where="post", color=MODELS[model][1], linewidth=1.0)
+        axis.set(title=setting, xscale="log", yscale="log", xlabel="training FLOPs")
+        axis.set_ylabel("smallest error")
+    figure.legend(handles=_keys(_models(rows)), loc="outside lower center", ncols=4, **SMALL)
+    return figure
+
+
+def _frontier(rows: DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Operations, and the smallest mean error up to them."""
+    spent, error = [], []
+    for _, seeds in rows.groupby([*_SIZES, "matched"]):
+        steps = max(seeds["curve_steps"], key=len)
+        # Trainings that have ended at their target keep the error they ended with.
+        held = [
+            np.interp(steps, at, errors)
+            for at, errors in zip(seeds["curve_steps"], seeds["curve_error"], strict=True)
+        ]
+        spent.append(steps[1:] * seeds["step_flops"].iloc[0])
+        error.append(np.mean(held, axis=0)[1:])
+    order = np.argsort(np.concatenate(spent), kind="stable")
+    best = np.minimum.accumulate(np.concatenate(error)[order])
+    return np.concatenate(spent)[order], best
+
+
+def _panels(number: int) -> tuple[Figure, list[Axes]]:
+    columns = min(number, 3)
+    lines = math.ceil(number / columns)
     figure, axes = plt.subplots(
         lines, columns, figsize=(FULL_WIDTH, 0.5 + 1.7 * lines), squeeze=False
     )
-    for axis, setting in zip(axes.flat, settings, strict=False):
-        at = rows[rows["setting"] == setting]
-        for model in _models(at):
-            trainings = at[at["model"] == model]
-            spent = np.concatenate([
-                steps[1:] * each
-                for steps, each in zip(
-                    trainings["curve_steps"], trainings["step_flops"], strict=True
-                )
-            ])  # fmt: skip
-            error = np.concatenate([errors[1:] for errors in trainings["curve_error"]])
-            order = np.argsort(spent, kind="stable")
-            best = np.minimum.accumulate(error[order])
-            axis.step(spent[order], best, where="post", color=MODELS[model][1], linewidth=1.0)
-        axis.set(title=setting, xscale="log", yscale="log", xlabel="training FLOPs")
-        axis.set_ylabel("best error so far")
-    for axis in axes.flat[len(settings) :]:
+    for axis in axes.flat[number:]:
         axis.axis("off")
-    figure.legend(handles=_keys(_models(rows)), loc="outside lower center", ncols=4, **SMALL)
-    return figure
+    return figure, list(axes.flat[:number])
 
 
 def retrieval_by_pairs(rows: DataFrame) -> Figure:
@@ -247,10 +256,10 @@ def retrieval_by_pairs(rows: DataFrame) -> Figure:
 
 
 def _largest(rows: DataFrame) -> DataFrame:
-    """The rows of the largest models of each setting, trained for longest."""
-    for name in _LARGEST:
+    """The rows of the largest models of each setting, trained for longest, of one matching."""
+    for name in _SIZES:
         rows = rows[rows[name] == rows.groupby("setting")[name].transform("max")]
-    return rows
+    return rows[rows["matched"] == rows.groupby("setting")["matched"].transform("first")]
 
 
 def _of_kind(rows: DataFrame, kind: str) -> DataFrame:

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import pandas
+from torch import nn
 
 from bounds.result import Source
 from experiments import in_context, in_context_models, scratch
 from experiments.claims import Claim
-from experiments.estimators.parity import bayes_accuracy_without_examples
 from experiments.in_context_references import reference
-from experiments.recall_tables import at_best_rate, curves
+from experiments.in_context_tables import FOLLOWED, LEARNED, compared
+from experiments.in_context_verdicts import PUBLISHED, SOLVED, VISIBLE_FROM
+from experiments.recall_tables import curves
 from experiments.study import Preset, Study
 from experiments.tasks.in_context import InContextTask
-from experiments.tasks.sparse_parity import SparseParity
+from experiments.tasks.input_shifts import SHIFTS, ShiftedRegression
+from experiments.tasks.linear_regression import LinearRegression
 
-LEARNED = 0.9
-"""Skill, 1 less the final error, from which a task is learned."""
-FOLLOWED = 0.1
-"""Mean excess over least squares up to which it is followed."""
-BAYES = 0.99
-"""Share of the Bayes accuracy of parities at which a training has jumped."""
-VISIBLE = 0.05
-"""Gap to the best model that can be seen."""
 _PASSES = 3
 """Of a step: forward, and backward twice as much."""
 _TESTED = 1280
@@ -34,16 +29,38 @@ _VALIDATED = 256
 
 _PAPER = Source("park2024mamba", "summary table")
 _HYBRID = Source("park2024mamba", "MambaFormer")
-_OURS = Source("seqtheory", "in-context learning")
 _MATRIX = ("transformer", "mamba", "mambaformer")
 
 
+_POINT = (
+    "setting", "width_factor", "layers", "heads", "matched", "step_factor", "batch_size"
+)  # fmt: skip
+
+
 def _kind(kind: str, **more: Any) -> dict[str, Any]:
-    return {
-        "where": {"kind": kind, **more},
-        "over": ("setting", "width_factor", "layers"),
-        "tolerance": 0.0,
-    }
+    return {"where": {"kind": kind, **more}, "over": _POINT, "tolerance": 0.0}
+
+
+def _summarised(kind: str, model: str, verdict: str) -> Claim:
+    """A cell of the published summary table, other than of parities."""
+    name, where = kind.replace(" ", "-"), {"model": model, "many_pairs": True}
+    many = " of as many pairs as dimensions or more" if kind == "vector retrieval" else ""
+    if verdict == SOLVED:
+        return Claim(
+            name=f"{model}-solves-{name}",
+            statement=f"the error of {model} in {kind}{many} exceeds that of the best model by at "
+            "most 0.05 of that of guessing 0; undecided if it has not learned it in fewer than the "
+            "published steps",
+            source=_PAPER, relation="<=", measured="gap", predicted=VISIBLE_FROM,
+            **_kind(kind, **where, decided=True),
+        )  # fmt: skip
+    return Claim(
+        name=f"{model}-trails-in-{name}",
+        statement=f"the error of {model} in {kind}{many} exceeds that of the best model, where "
+        "that has learned it, by at least 0.05 of that of guessing 0",
+        source=_PAPER, relation=">=", measured="gap", predicted=VISIBLE_FROM,
+        **_kind(kind, **where, comparable=True),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,7 +80,7 @@ class InContextLearning(Study):
     """By which the widths of models are chosen: "depth", all the same; "parameters" or "flops", as
     many as the Transformer has."""
     rate_factor: tuple[float, ...] = (1.0,)
-    """Learning rates, in units of that of the model at width 32; the best one counts."""
+    """Learning rates, in units of that of the model in `MODELS`; the best one counts."""
     step_factor: tuple[float, ...] = (1.0,)
     """Steps, in units of those of the setting."""
     batch_size: tuple[int, ...] = (32,)
@@ -86,14 +103,16 @@ class InContextLearning(Study):
             {"setting": tuple(n for n, s in in_context.SETTINGS.items()
                               if s.steps < in_context.PUBLISHED_STEPS and n != "linear-2"),
              "model": (*in_context_models.MODELS,), "rate_factor": (0.25, 1.0),
-             "step_factor": (2.0,), "batch_size": (64,)},
+             "step_factor": (8.0,), "batch_size": (64,),
+             "seed": tuple(range(5))},
         ),
         "paper": Preset(
             "weeks on a GPU",
             {"setting": tuple(n for n, s in in_context.SETTINGS.items()
                               if s.steps >= in_context.PUBLISHED_STEPS),
              "model": (*in_context_models.MODELS,), "layers": (12,), "heads": (8,),
-             "rate_factor": (0.01, 0.02, 0.04, 0.08), "batch_size": (64,)},
+             "rate_factor": (0.008, 0.016, 0.032, 0.067, 0.2), "batch_size": (64,),
+             "seed": tuple(range(5))},
         ),
     }  # fmt: skip
     claims = (
@@ -120,10 +139,10 @@ class InContextLearning(Study):
         ),
         Claim(
             name="transformers-fail-parity",
-            statement="Transformers guess parities at most half way from what the number of ones "
-            "tells to always right",
+            statement="where a model has learned parities, Transformers guess them at most half "
+            "way from what the number of ones tells to always right, after as many steps",
             source=_PAPER, relation="<=", measured="above_prior", predicted=0.5,
-            **_kind("sparse parity", model="transformer"),
+            **_kind("sparse parity", model="transformer", comparable=True),
         ),
         *(
             Claim(
@@ -139,36 +158,16 @@ class InContextLearning(Study):
         ),
         Claim(
             name="hybrid-without-leading-mamba-fails-parity",
-            statement="the hybrid with attention first guesses parities at most half way from what "
-            "the number of ones tells to always right, in the steps that are given to MambaFormer",
+            statement="where MambaFormer has learned parities, the hybrid with attention first "
+            "guesses them at most half way from what the number of ones tells to always right, "
+            "after as many steps",
             source=_HYBRID, relation="<=", measured="above_prior", predicted=0.5,
-            **_kind("sparse parity", model="hybrid"),
+            **_kind("sparse parity", model="hybrid", beside_mambaformer=True),
         ),
-        Claim(
-            name="mamba-trails-in-retrieval",
-            statement="where a model has learned retrieval, the error of Mamba after as many steps "
-            "exceeds that of the best one by more than can be overlooked",
-            source=_PAPER, relation=">=", measured="gap", predicted=VISIBLE,
-            **_kind("vector retrieval", model="mamba", comparable=True),
-        ),
-        Claim(
-            name="attention-repairs-retrieval",
-            statement="that of MambaFormer does not; undecided if it has not learned either in "
-            "fewer than the published steps",
-            source=_PAPER, relation="<=", measured="gap", predicted=VISIBLE,
-            **_kind("vector retrieval", model="mambaformer", decided=True),
-        ),
-        Claim(
-            name="mamba-trails-on-trees",
-            statement="the same holds on decision trees",
-            source=_PAPER, relation=">=", measured="gap", predicted=VISIBLE,
-            **_kind("decision tree", model="mamba", comparable=True),
-        ),
-        Claim(
-            name="attention-repairs-trees",
-            statement="that of MambaFormer does not",
-            source=_PAPER, relation="<=", measured="gap", predicted=VISIBLE,
-            **_kind("decision tree", model="mambaformer", decided=True),
+        *(
+            _summarised(kind, model, verdict)
+            for (kind, model), verdict in PUBLISHED.items()
+            if kind != "sparse parity"
         ),
         *(
             Claim(
@@ -223,7 +222,7 @@ class InContextLearning(Study):
             learning_rate=in_context_models.MODELS[model].learning_rate * rate_factor,
             batch_size=batch_size,
             steps=steps,
-            evaluate_every=max(1, steps // 40),
+            evaluate_every=max(1, steps // 20),
             seed=seed,
             checkpoint=scratch.checkpoint("in-context"),
         )
@@ -245,61 +244,29 @@ class InContextLearning(Study):
             "token_flops": flops,
             "step_flops": _PASSES * flops * task.length * batch_size,
             **curves(outcome.evaluations),
+            **(shifted_errors(network, task, seed=seed) if _plain(task) else {}),
         }
 
     @staticmethod
     def table(rows: pandas.DataFrame) -> pandas.DataFrame:
-        """The trainings at the best learning rate of their model and setting, compared.
-
-        The best has the largest mean validation skill over its seeds. `skill`: 1 less the error.
-        `gap`: by how much the error exceeds that of the best model, on average over seeds.
-        `behind_mamba`: by how much it exceeds that of Mamba of the same seed. `before_knee`: excess
-        over the reference, averaged over fewer examples than dimensions. `above_prior`, of
-        parities: accuracy, as a share of the way from that without examples to 1. `jumped`: whether
-        the accuracy is 99 % of that of the Bayes rule. `decided` and `followed`: not of a group of
-        seeds that has not learned, or followed least squares, in fewer steps than published;
-        `comparable` and `beside_mamba`: not if this holds of the best model, or of Mamba.
-        """
-        shape = [axis.name for axis in fields(InContextLearning)]
-        shape = [name for name in shape if name not in ("rate_factor", "seed")]
-        rows = at_best_rate(rows, shape, by="validation_skill").reset_index(drop=True)
-        skill = 1 - rows["error"]
-        task = [name for name in shape if name != "model"]
-        mean = rows.groupby(shape)["error"].transform("mean")
-        best = mean.groupby([rows[name] for name in task]).transform("min")
-        long = rows["budget"] >= in_context.PUBLISHED_STEPS
-        decided = long | (mean <= 1 - LEARNED)
-        mamba = rows.assign(beside_mamba=decided)[rows["model"] == "mamba"]
-        mamba = mamba[[*task, "seed", "error", "beside_mamba"]]
-        beside = rows[[*task, "seed"]].merge(
-            mamba, on=[*task, "seed"], how="left", validate="many_to_one"
-        )
-        tasks = [in_context.SETTINGS[name].task for name in rows["setting"]]
-        excess = [
-            float(np.mean((errors - least)[: task.d]))
-            for task, errors, least in zip(
-                tasks, rows["errors"], rows["reference_errors"], strict=True
-            )
-        ]
-        rows = rows.assign(before_knee=excess)
-        return rows.assign(
-            skill=skill,
-            gap=rows["error"] - best,
-            behind_mamba=rows["error"] - beside["error"],
-            beside_mamba=beside["beside_mamba"].eq(True),
-            comparable=long | (best <= 1 - LEARNED),
-            above_prior=[
-                (value - prior) / (1 - prior)
-                for value, prior in zip(skill, map(_prior, tasks), strict=True)
-            ],
-            jumped=skill >= BAYES * (1 - rows["reference_error"]),
-            decided=decided,
-            followed=long | (rows.groupby(shape)["before_knee"].transform("mean") <= FOLLOWED),
-        )
+        """See `experiments.in_context_tables.compared`."""
+        return compared(rows, [axis.name for axis in fields(InContextLearning)])
 
 
-def _prior(task: InContextTask) -> float:
-    """Accuracy without examples, of parities; 0 otherwise, so that the way is the skill."""
-    if not isinstance(task, SparseParity):
-        return 0.0
-    return bayes_accuracy_without_examples(d=task.d, sparsity=task.sparsity)
+def _plain(task: InContextTask) -> bool:
+    return isinstance(task, LinearRegression) and not task.noise and task.sparsity is None
+
+
+def shifted_errors(model: nn.Module, task: LinearRegression, *, seed: int) -> dict[str, float]:
+    """Errors of the last guess on prompts unlike those of the training, by the name of the shift.
+
+    Where the query is orthogonal to all examples, there are fewer of them than dimensions.
+    """
+    found = {}
+    for shift in SHIFTS:
+        few = min(task.num_examples, task.d) if shift == "orthogonal_query" else task.num_examples
+        shifted = ShiftedRegression(task=replace(task, num_examples=few), shift=shift)
+        prompts = shifted.sample(_TESTED, seed=seed, split="test")
+        curve = in_context.curve(in_context.guesses(model, prompts), prompts, shifted)
+        found[f"error_{shift}"] = curve[-1].item()
+    return found

@@ -109,7 +109,7 @@ def test_batches_follow_the_curriculum_and_are_new_at_every_step():
 def test_a_model_learns_what_constants_cannot():
     """One dimension: after one example y is known; the trained model beats the guess 0 by far."""
     task = LinearRegression(d=1, num_examples=4)
-    setting = Setting(kind="linear", task=task, steps=300)
+    setting = Setting(kind="linear", task=task, d_model=16, steps=300)
     model = in_context_models.build("mamba", task, d_model=16, layers=1, heads=2, seed=0)
     outcome = in_context.fit(
         model, setting, task.sample(200, seed=0, split="validation"), learning_rate=5e-3,
@@ -121,7 +121,7 @@ def test_a_model_learns_what_constants_cannot():
 
 
 def test_training_ends_at_the_target():
-    setting = Setting(kind="linear", task=TASK, steps=300, target=10.0)
+    setting = Setting(kind="linear", task=TASK, d_model=16, steps=300, target=10.0)
     model = in_context_models.build("mamba", TASK, d_model=16, layers=1, heads=2, seed=0)
     outcome = in_context.fit(
         model, setting, TASK.sample(20, seed=0, split="validation"), learning_rate=1e-3,

@@ -17,9 +17,14 @@ FINAL = {
     "parity-6": {"transformer": 0.41, "hybrid": 0.41, "transformer-without-positions": 0.41},
     "retrieval-8": {"mamba": 0.8},
     "tree-6": {"mamba": 0.4},
+    "orthogonal-outliers-5": {"mamba": 0.3},
+    "many-outliers-4": {"transformer": 0.3},
+    "sparse-10": {},
+    "two-layer-5": {},
+    "chain-of-thought-4": {},
 }
 """Errors as published, of those models that are not the best."""
-BEST = {"linear-5": 0.03, "parity-6": 0.001, "retrieval-8": 0.01, "tree-6": 0.08}
+BEST = {"linear-5": 0.03, "parity-6": 0.001, "retrieval-8": 0.01, "tree-6": 0.08}  # others: 0.03
 
 
 def made_up(changed=(), error=None, **changes) -> pandas.DataFrame:
@@ -33,7 +38,7 @@ def made_up(changed=(), error=None, **changes) -> pandas.DataFrame:
         task = SETTINGS[setting].task
         for model in MODELS:
             for seed in range(3):
-                mine = finals.get(model, BEST[setting])
+                mine = finals.get(model, BEST.get(setting, 0.03))
                 mine = error if (model, setting) in changed and error is not None else mine
                 mine *= 1 + 0.02 * seed
                 examples = 11 if setting == "linear-5" else 4
@@ -46,6 +51,10 @@ def made_up(changed=(), error=None, **changes) -> pandas.DataFrame:
                        "reference_error": 0.0, "validation_skill": 1 - mine, "budget": 3000}
                     | (changes if (model, setting) in changed else {})
                 )  # fmt: skip
+    for row in rows:
+        row["curve_steps"] = np.array([0, 100, 200, 300])
+        row["curve_error"] = np.array([1.0, 0.9, 1.2, 1.0]) * row["error"]
+        row["curve_skill"] = 1 - np.array([0.5, 0.4, row["error"], row["error"]])
     return pandas.DataFrame(rows)
 
 
@@ -61,9 +70,9 @@ def test_claims_come_out_as_published_where_trainings_do():
 OPPOSITE = {
     "transformers-fail-parity": ("transformer", "parity-6", 0.01),
     "hybrid-without-leading-mamba-fails-parity": ("hybrid", "parity-6", 0.01),
-    "mamba-trails-in-retrieval": ("mamba", "retrieval-8", 0.01),
-    "attention-repairs-retrieval": ("mambaformer", "retrieval-8", 0.09),
-    "mamba-trails-on-trees": ("mamba", "tree-6", 0.08),
+    "mamba-trails-in-vector-retrieval": ("mamba", "retrieval-8", 0.01),
+    "mambaformer-solves-vector-retrieval": ("mambaformer", "retrieval-8", 0.09),
+    "mamba-trails-in-decision-tree": ("mamba", "tree-6", 0.08),
     "s4-trails-mamba": ("s4", "linear-5", 0.01),
     "s4-mamba-trails-mamba": ("s4-mamba", "linear-5", 0.01),
 }
@@ -86,6 +95,34 @@ def test_what_is_not_learned_in_fewer_than_the_published_steps_is_undecided(name
     assert verdicts(made_up([(model, setting)], 0.4, budget=500_000))[name] == "contradicts"
 
 
+def test_one_setting_that_is_not_learned_leaves_its_kind_undecided():
+    rows = made_up()
+    hard = rows[rows["setting"] == "parity-6"].assign(
+        setting="parity-10", error=0.44, validation_skill=0.56
+    )
+    found = verdicts(pandas.concat([rows, hard], ignore_index=True))
+    assert found["mamba-learns-parity"] == "undecided"
+    assert found["transformers-fail-parity"] == "undecided"
+    assert found["mamba-trails-in-vector-retrieval"] == "as expected"
+
+
+def test_nobody_is_said_to_fail_what_nobody_learns():
+    everyone = [(model, "parity-6") for model in MODELS]
+    found = verdicts(made_up(everyone, 0.41))
+    assert found["transformers-fail-parity"] == "undecided"
+    assert found["hybrid-without-leading-mamba-fails-parity"] == "undecided"
+    only_mamba = verdicts(made_up([("mambaformer", "parity-6")], 0.41))
+    assert only_mamba["transformers-fail-parity"] == "as expected"
+    assert only_mamba["hybrid-without-leading-mamba-fails-parity"] == "undecided"
+
+
+def test_few_pairs_are_no_test_of_retrieval():
+    rows = made_up([("mamba", "retrieval-8")], 0.01)
+    few = rows.assign(setting=rows["setting"].replace("retrieval-8", "retrieval-4"))
+    assert verdicts(rows)["mamba-trails-in-vector-retrieval"] == "contradicts"
+    assert verdicts(few)["mamba-trails-in-vector-retrieval"] == "undecided"
+
+
 def test_only_the_best_learning_rate_counts_by_its_validation():
     rows = made_up()
     worse = rows.assign(
@@ -98,8 +135,7 @@ def test_only_the_best_learning_rate_counts_by_its_validation():
 
 def test_gaps_are_to_the_best_model_of_the_same_setting():
     table = InContextLearning.table(made_up()).set_index(["setting", "model", "seed"])
-    best = 0.01 * (1 + 1.02 + 1.04) / 3
-    assert table.loc[("retrieval-8", "mamba", 1), "gap"] == pytest.approx(0.816 - best)
+    assert table.loc[("retrieval-8", "mamba", 1), "gap"] == pytest.approx(0.816 - 0.0102)
     assert table.loc[("linear-5", "s4", 2), "behind_mamba"] == pytest.approx(0.312 - 0.052)
     assert table.loc[("linear-5", "s4", 0), "before_knee"] == pytest.approx(0.3)
     # 1 - 0.41 of 6 bits, two of them, beside 0.59375 without examples.
@@ -107,6 +143,8 @@ def test_gaps_are_to_the_best_model_of_the_same_setting():
         (0.59 - 0.59375) / (1 - 0.59375)
     )
     assert table.loc[("parity-6", "mamba", 0), "jumped"]
+    assert table.loc[("parity-6", "mamba", 0), "jump_step"] == 200
+    assert np.isnan(table.loc[("parity-6", "transformer", 0), "jump_step"])
     assert not table.loc[("parity-6", "transformer", 0), "jumped"]
 
 

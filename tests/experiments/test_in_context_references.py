@@ -47,7 +47,7 @@ def test_guesses_do_not_see_the_answer_or_what_follows(name):
 
 @pytest.mark.parametrize(
     ("setting", "name", "few"),
-    [("tree-6", SLOW[0], [1, 2, 4, 8, 16, 32]), ("two-layer-5", SLOW[1], [1, 2, 4, 8, 16])],
+    [("tree-6", SLOW[0], [1, 2, 4, 8, 16, 32, 39]), ("two-layer-5", SLOW[1], [1, 2, 4, 8, 16, 30])],
 )
 def test_slow_estimators_guess_at_few_numbers_of_examples(setting, name, few):
     task = SETTINGS[setting].task

@@ -29,12 +29,7 @@ DRAWN = (
 
 
 def table(**changes):
-    rows = made_up(**changes)
-    rows["curve_steps"] = [np.array([0, 100, 200, 300])] * len(rows)
-    rows["curve_error"] = [np.array([1.0, 0.9, 1.2, 1.0]) * e for e in rows["error"]]
-    rows["curve_skill"] = [1 - np.array([0.5, 0.4, e, e]) for e in rows["error"]]
-    rows["step_flops"] = 1e6
-    return InContextLearning.table(rows)
+    return InContextLearning.table(made_up(**changes).assign(step_flops=1e6))
 
 
 def drawn(draw, rows) -> Figure:
