@@ -71,7 +71,7 @@ _SHORT = Ramp(start=11, end=41, increment=2, interval=2000)
 _LONG = Ramp(start=26, end=101, increment=5, interval=2000)
 SETTINGS: Mapping[str, Setting] = {
     "linear-2": _on_a_cpu("linear", LinearRegression(d=2, num_examples=5), 16, 300),
-    "linear-5": _on_a_cpu("linear", LinearRegression(d=5, num_examples=11), 32, 600),
+    "linear-5": _on_a_cpu("linear", LinearRegression(d=5, num_examples=11), 32, 400),
     "noisy-5": _on_a_cpu(
         "noisy linear", LinearRegression(d=5, num_examples=21, noise=0.5), 32, 1000
     ),
