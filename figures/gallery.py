@@ -335,12 +335,20 @@ GALLERY: dict[str, Plate] = {
         "shortcut by a tenth.",
         tree_recall.tree_recall,
     ),
+    "in-context-baselines": Plate(
+        ("in-context-baselines",),
+        "Mean errors of estimators that read prompts without learning, over the examples they have "
+        "seen, in units of that of guessing 0 (parities: share wrong). Dotted: the errors that are "
+        "derived, where they are.",
+        in_context.in_context_baselines,
+    ),
     "in-context-errors": Plate(
         ("in-context-learning",),
         "Errors of trained models over the examples they have seen, in units of that of guessing "
-        "0, with 95 % bands over seeds. Dashed: an estimator that reads prompts without learning "
-        "(least squares, ridge or lasso; of clean examples or of the steps shown; neighbours for "
-        "networks, trees on signs, the Bayes rule of parities, the nearest key).",
+        "0, with 95 % bands over seeds (thin: each of two). Dashed: an estimator that reads "
+        "prompts without learning (least squares, ridge or lasso; of clean examples or of the "
+        "steps shown; neighbours for networks, trees on signs, the Bayes rule of parities, the "
+        "nearest key).",
         in_context.in_context_errors,
     ),
     "in-context-verdicts": Plate(

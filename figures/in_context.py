@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 
@@ -19,7 +20,7 @@ from experiments.in_context import SETTINGS
 from experiments.in_context_verdicts import FAILED, PUBLISHED, SOLVED, VISIBLE, by_gap, by_jumps
 from figures.classifiers import SMALL, means
 from figures.panels import GUIDE, NOTE, NothingToDrawError, interval, ticks_at
-from figures.style import FULL_WIDTH
+from figures.style import BLOCKS, FULL_WIDTH, YELLOW
 from memory.state_capacity import additive_squared_error
 
 MODELS = {
@@ -39,6 +40,38 @@ KEYS = 16
 """Numbers that a channel of Mamba's state has: the size of the keys it is addressed with."""
 VERDICTS = {SOLVED: "#9BD3BD", VISIBLE: "#F5DFA0", FAILED: "#E8A990"}
 _SIZES = ("width_factor", "layers", "step_factor", "batch_size", "heads")
+
+
+def in_context_baselines(rows: DataFrame) -> Figure:
+    """Errors of the estimators over the number of examples, a panel for each setting."""
+    settings = _settings(rows)
+    names = list(dict.fromkeys(rows["estimator"]))
+    colors = [color for color in BLOCKS if color != YELLOW]
+    looks = dict(zip(names, itertools.product(("-", "--", "-."), colors), strict=False))
+    figure, axes = _panels(len(settings), columns=4, height=1.25)
+    for axis, setting in zip(axes, settings, strict=True):
+        at = rows[rows["setting"] == setting]
+        for name, draws in at.groupby("estimator", sort=False):
+            mean = np.stack(list(draws["errors"])).mean(axis=0)
+            there = np.isfinite(mean)
+            line, color = looks[name]
+            axis.plot(np.flatnonzero(there), mean[there], line, color=color, linewidth=0.9)
+            derived = draws["derived_errors"].iloc[0] if "derived_errors" in draws else None
+            if isinstance(derived, np.ndarray):
+                axis.plot(derived, ":", color="black", linewidth=0.9, zorder=3)
+        axis.set(ylim=(-0.05, 2.0))
+        axis.set_title(setting, fontsize=7)
+        axis.tick_params(labelsize=6)
+        axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    for axis in axes[-4:]:
+        axis.set_xlabel("query" if "retrieval" in axis.get_title() else "examples seen")
+    for axis in axes[::4]:
+        axis.set_ylabel("error")
+    keys = [Line2D([], [], linestyle=looks[name][0], color=looks[name][1],
+                   label=name.replace("-", " ")) for name in names]  # fmt: skip
+    keys.append(Line2D([], [], linestyle=":", color="black", label="derived"))
+    figure.legend(handles=keys, loc="outside lower center", ncols=4, **SMALL)
+    return figure
 
 
 def in_context_errors(rows: DataFrame) -> Figure:
@@ -68,10 +101,12 @@ def in_context_errors(rows: DataFrame) -> Figure:
 
 
 def _band(axis: Axes, curves: np.ndarray, color: str) -> None:
-    """Mean over seeds, and the 95 % t interval where there are several."""
+    """Mean over seeds, and the 95 % t interval; of fewer than three seeds each, which have none."""
     examples = np.arange(curves.shape[1])
     axis.plot(examples, curves.mean(axis=0), color=color, linewidth=1.0)
-    if len(curves) > 1:
+    if len(curves) < 3:
+        axis.plot(examples, curves.T, color=color, linewidth=0.4, alpha=0.6)
+    else:
         ends = [interval(DataFrame({"error": column}), "error") for column in curves.T]
         low, high = np.array(ends)[:, 1], np.array(ends)[:, 2]
         axis.fill_between(examples, low, high, color=color, alpha=0.15, linewidth=0)
@@ -101,7 +136,8 @@ def in_context_verdicts(rows: DataFrame) -> Figure:
     keys = [Patch(facecolor=color, label=name) for name, color in VERDICTS.items()]
     keys.append(Patch(facecolor="white", edgecolor="0.6", hatch="////", linewidth=0,
                       label="not decided"))  # fmt: skip
-    figure.legend(handles=keys, loc="outside lower center", ncols=4, **SMALL)
+    keys.append(Patch(facecolor="0.6", label="stripe at the left: published"))
+    figure.legend(handles=keys, loc="outside lower center", ncols=5, **SMALL)
     return figure
 
 
@@ -213,11 +249,11 @@ def _frontier(rows: DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(spent)[order], best
 
 
-def _panels(number: int) -> tuple[Figure, list[Axes]]:
-    columns = min(number, 3)
+def _panels(number: int, columns: int = 3, height: float = 1.7) -> tuple[Figure, list[Axes]]:
+    columns = min(number, columns)
     lines = math.ceil(number / columns)
     figure, axes = plt.subplots(
-        lines, columns, figsize=(FULL_WIDTH, 0.5 + 1.7 * lines), squeeze=False
+        lines, columns, figsize=(FULL_WIDTH, 0.5 + height * lines), squeeze=False
     )
     for axis in axes.flat[number:]:
         axis.axis("off")

@@ -62,7 +62,9 @@ SEQUENCE_MODELS = {
     "delta-net": MEMORIES["delta-rule"],
 }
 """Colours of families of trained models; variants, as mamba-conv-2, have that of their family."""
-BLOCKS = ("#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00", "#CC79A7")
+YELLOW = "#F0E442"
+"""Too light for lines."""
+BLOCKS = ("#0072B2", "#56B4E9", "#009E73", YELLOW, "#E69F00", "#D55E00", "#CC79A7")
 """Colours of parts that are stacked."""
 
 

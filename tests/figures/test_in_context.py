@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pandas
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -103,3 +104,19 @@ def test_what_is_not_there_is_said():
     ):  # fmt: skip
         with pytest.raises(NothingToDrawError, match=kind):
             draw(rows[rows["kind"] == "linear"])
+
+
+def test_baselines_are_drawn_beside_what_is_derived():
+    fixed = dict(setting="linear-5", prompts=10)
+    derived = np.maximum(0, 1 - np.arange(11) / 5)
+    rows = pandas.DataFrame([
+        fixed | dict(estimator=name, seed=seed, errors=derived + 0.1 * seed, **more)
+        for name, more in (("least-squares", {"derived_errors": derived}), ("averaging", {}))
+        for seed in range(2)
+    ])  # fmt: skip
+    (axis,) = drawn(in_context.in_context_baselines, rows).axes
+    dotted = [line for line in axis.lines if line.get_linestyle() == ":"]
+    np.testing.assert_allclose(dotted[0].get_ydata(), derived)
+    assert len(dotted) == 1
+    means = [line.get_ydata() for line in axis.lines if line.get_linestyle() == "-"]
+    np.testing.assert_allclose(means, [derived + 0.05] * 2)
