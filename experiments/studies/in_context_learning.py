@@ -30,6 +30,10 @@ _VALIDATED = 256
 _PAPER = Source("park2024mamba", "summary table")
 _HYBRID = Source("park2024mamba", "MambaFormer")
 _MATRIX = ("transformer", "mamba", "mambaformer")
+_ONE_OF_EACH_KIND = (
+    "linear-5", "sparse-10", "two-layer-5", "tree-6", "orthogonal-outliers-5", "many-outliers-4",
+    "parity-6", "chain-of-thought-4", "retrieval-8",
+)  # fmt: skip
 
 
 _POINT = (
@@ -99,12 +103,10 @@ class InContextLearning(Study):
              "seed": (0, 1)},
         ),
         "medium": Preset(
-            "days on 2 cores",
-            {"setting": tuple(n for n, s in in_context.SETTINGS.items()
-                              if s.steps < in_context.PUBLISHED_STEPS and n != "linear-2"),
-             "model": (*in_context_models.MODELS,), "rate_factor": (0.25, 1.0),
-             "step_factor": (8.0,), "batch_size": (64,),
-             "seed": tuple(range(5))},
+            "a day on 2 cores",
+            {"setting": (*_ONE_OF_EACH_KIND, "retrieval-4", "retrieval-16", "retrieval-32"),
+             "model": (*_MATRIX, "hybrid", "s4"), "rate_factor": (0.5, 1.0), "step_factor": (4.0,),
+             "batch_size": (64,), "seed": tuple(range(5))},
         ),
         "paper": Preset(
             "weeks on a GPU",
