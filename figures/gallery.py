@@ -284,7 +284,8 @@ GALLERY: dict[str, Plate] = {
     "recall-accuracy": Plate(
         ("associative-recall",),
         "Associations that trained models recall: mean over seeds with 95 %, bars the seeds. "
-        "Beside it the rates of guessing any value, and any value of the document.",
+        "Beside it the rates of guessing any value, and any value of the document. Hollow, for the "
+        "published task: the published accuracies.",
         recall.recall_accuracy,
     ),
     "recall-attribution": Plate(

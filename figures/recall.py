@@ -19,6 +19,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from pandas import DataFrame
 
+from experiments.published_recall import ACCURACIES, KEYS, PAIRS
 from figures.classifiers import SMALL, means
 from figures.panels import GUIDE, NOTE, ticks_at
 from figures.style import FULL_WIDTH, SEQUENCE_MODELS, family
@@ -95,8 +96,19 @@ def _over_widths(axis: Axes, rows: DataFrame, looks: dict[str, dict[str, Any]]) 
         average = at.groupby("d")["accuracy"].mean()
         axis.plot(average.index, average, color=look["color"], linewidth=0.8)
         means(axis, at, "d", "accuracy", **look)
+        if (rows["num_pairs"].iloc[0], rows["num_keys"].iloc[0]) == (PAIRS, KEYS):
+            _published(axis, name, at, look)
     axis.set(xscale="log", ylim=(-0.03, 1.05), xlabel="width $d$")
     ticks_at(axis.xaxis, rows["d"])
+
+
+def _published(axis: Axes, name: str, rows: DataFrame, look: dict[str, Any]) -> None:
+    """The published accuracies of the same task and sizes, hollow."""
+    sizes = rows[["layers", "d"]].drop_duplicates().itertuples(index=False, name=None)
+    found = [(d, ACCURACIES.get((name, layers, d))) for layers, d in sizes]
+    for d, share in found:
+        if share is not None:
+            axis.plot(d, share, linestyle="", mfc="none", markersize=5, mew=0.7, **look)
 
 
 def _by_architecture(axis: Axes, rows: DataFrame, looks: dict[str, dict[str, Any]]) -> None:

@@ -271,3 +271,22 @@ def test_figures_of_one_size_show_the_widest_models_of_two_layers():
     assert chosen[["layers", "d"]].to_numpy().tolist() == [[2, 32]]
     shallow = recall._of_one_size(rows[rows["layers"] != 2])
     assert shallow[["layers", "d"]].to_numpy().tolist() == [[3, 32]]
+
+
+def test_published_accuracies_are_drawn_beside_those_of_the_same_task_only():
+    sizes = dict(architecture=("attention", "mamba-conv-2"), d=(32, 128), layers=(1, 2))
+    same = drawn("recall-accuracy", table(**sizes, num_pairs=(16,), num_keys=(4096,)))
+    other = drawn("recall-accuracy", table(**sizes))
+
+    def hollow(figure):
+        return [
+            [(int(line.get_xdata()[0]), round(line.get_ydata()[0], 6)) for line in axis.lines
+             if line.get_markerfacecolor() == "none" and line.get_linestyle() == "None"]
+            for axis in figure.axes
+        ]  # fmt: skip
+
+    assert hollow(same) == [
+        [(32, 0.0656), (128, 0.0844)],
+        [(32, 1.0), (128, 1.0), (32, 0.1875), (128, 0.3906)],
+    ]
+    assert not any(hollow(other))
