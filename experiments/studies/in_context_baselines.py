@@ -46,7 +46,7 @@ class InContextBaselines(Study):
     estimator: tuple[str, ...] = _ESTIMATORS
     """Names in `experiments.in_context_references`; each for the tasks for which it makes sense."""
     prompts: tuple[int, ...] = (2560,)
-    seed: tuple[int, ...] = tuple(range(4))
+    seed: tuple[int, ...] = tuple(range(6))
 
     name = "in-context-baselines"
     title = "In-context learning: estimators that read prompts"
