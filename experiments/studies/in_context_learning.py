@@ -52,9 +52,9 @@ def _summarised(kind: str, model: str, verdict: str) -> Claim:
     if verdict == SOLVED:
         return Claim(
             name=f"{model}-solves-{name}",
-            statement=f"the error of {model} on {kind} prompts{many} exceeds that of the best model "
-            "by at most 0.05 of that of guessing 0; undecided if it has not learned the task in fewer "
-            "than the published steps",
+            statement=f"the error of {model} on {kind} prompts{many} exceeds that of the best "
+            "model by at most 0.05 of that of guessing 0; undecided if it has not learned the task "
+            "in fewer than the published steps",
             source=_PAPER, relation="<=", measured="gap", predicted=VISIBLE_FROM,
             **_kind(kind, **where, decided=True),
         )  # fmt: skip
