@@ -174,7 +174,9 @@ def test_what_is_inside_a_mixer_is_between_its_input_and_its_output():
     assert place == (6, 3)
 
 
-ATTRIBUTIONS = arrays(float, st.tuples(st.integers(1, 5), st.just(3)), elements=st.floats(-3, 3))
+# A subnormal share of a larger total is rounded to 0, and does not come back.
+NORMAL = st.floats(-3, 3, allow_subnormal=False)
+ATTRIBUTIONS = arrays(float, st.tuples(st.integers(1, 5), st.just(3)), elements=NORMAL)
 
 
 @given(ATTRIBUTIONS)
@@ -186,7 +188,8 @@ def test_shares_are_of_what_is_restored_unless_that_is_little(values):
     assert np.all(told >= 0)
     np.testing.assert_allclose(told.sum(axis=1), 1)
     ratios = shares * total[:, None]
-    np.testing.assert_allclose(ratios[total >= 0.5], np.maximum(values, 0)[total >= 0.5])
+    expected = np.maximum(values, 0)[total >= 0.5]
+    np.testing.assert_allclose(ratios[total >= 0.5], expected, atol=1e-300)
 
 
 def test_shares_of_models_of_one_layer_are_unknown():
