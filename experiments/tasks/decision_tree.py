@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from bounds import checks
-from experiments.tasks.in_context import Prompts, examples
+from experiments.tasks.in_context import Prompts, check_active, examples
+from experiments.tasks.linear_regression import gaussian_inputs
 from experiments.tasks.recall import generator
 
 
@@ -44,9 +45,7 @@ class DecisionTree:
 
     def __post_init__(self) -> None:
         checks.count(d=self.d, depth=self.depth, num_examples=self.num_examples)
-        if self.active is not None:
-            checks.count(active=self.active)
-            checks.ordered(active=self.active, d=self.d)
+        check_active(self.active, d=self.d)
 
     @property
     def length(self) -> int:
@@ -59,9 +58,8 @@ class DecisionTree:
         first_leaf = 2**self.depth - 1
         coordinates = rng.integers(self.d, size=(prompts, first_leaf))
         leaves = rng.normal(size=(prompts, first_leaf + 1))
-        xs = rng.normal(size=(prompts, self.num_examples, self.d))
-        if self.active is not None:
-            xs[..., self.active :] = 0
+        inputs = gaussian_inputs(rng, prompts, self.num_examples, d=self.d, active=self.active)
+        xs = inputs.numpy()
         node = np.zeros((prompts, self.num_examples), dtype=np.int64)
         for _ in range(self.depth):
             asked = np.take_along_axis(coordinates, node, axis=1)
@@ -69,4 +67,4 @@ class DecisionTree:
             node = 2 * node + 1 + positive
         ys = np.take_along_axis(leaves, node - first_leaf, axis=1)
         hidden = {"coordinates": torch.from_numpy(coordinates), "leaves": torch.from_numpy(leaves)}
-        return examples(torch.from_numpy(xs), torch.from_numpy(ys), hidden)
+        return examples(inputs, torch.from_numpy(ys), hidden)

@@ -108,6 +108,13 @@ class InContextTask(Protocol):
         ...
 
 
+def check_active(active: int | None, *, d: int) -> None:
+    """ValueError unless it is a number of active coordinates of d, or None for all of them."""
+    if active is not None:
+        checks.count(active=active)
+        checks.ordered(active=active, d=d)
+
+
 def interleaved(
     xs: Float[Tensor, "prompts examples d"], ys: Float[Tensor, "prompts examples"]
 ) -> Float[Tensor, "prompts length d"]:

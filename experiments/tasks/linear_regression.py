@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bounds import checks
-from experiments.tasks.in_context import Prompts, examples
+from experiments.tasks.in_context import Prompts, check_active, examples
 from experiments.tasks.recall import generator
 
 
@@ -45,9 +45,7 @@ class LinearRegression:
     def __post_init__(self) -> None:
         checks.count(d=self.d, num_examples=self.num_examples)
         checks.nonnegative(noise=self.noise)
-        if self.active is not None:
-            checks.count(active=self.active)
-            checks.ordered(active=self.active, d=self.d)
+        check_active(self.active, d=self.d)
         if self.sparsity is not None:
             checks.count(sparsity=self.sparsity)
             checks.ordered(sparsity=self.sparsity, active=self.active or self.d)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from bounds import checks
-from experiments.tasks.in_context import Prompts, interleaved
+from experiments.tasks.in_context import Prompts, check_active, interleaved
 from experiments.tasks.recall import generator
 
 
@@ -44,9 +44,7 @@ class OutlierRegression(ABC):
         checks.fraction(share=self.share)
         if self.share == 1:
             raise ValueError(f"share must be below 1, or nothing is guessed, got {self.share!r}")
-        if self.active is not None:
-            checks.count(active=self.active)
-            checks.ordered(active=self.active, d=self.d)
+        check_active(self.active, d=self.d)
 
     @property
     def num_active(self) -> int:

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 from bounds import checks
-from experiments.tasks.in_context import Prompts, examples
+from experiments.tasks.in_context import Prompts, check_active, examples
 from experiments.tasks.linear_regression import gaussian_inputs, normal
 from experiments.tasks.recall import generator
 
@@ -37,9 +37,7 @@ class TwoLayerRegression:
 
     def __post_init__(self) -> None:
         checks.count(d=self.d, hidden=self.hidden, num_examples=self.num_examples)
-        if self.active is not None:
-            checks.count(active=self.active)
-            checks.ordered(active=self.active, d=self.d)
+        check_active(self.active, d=self.d)
 
     @property
     def length(self) -> int:
