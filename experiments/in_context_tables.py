@@ -67,6 +67,7 @@ def compared(rows: pandas.DataFrame, axes: Sequence[str]) -> pandas.DataFrame:
         ],
         many_pairs=[not isinstance(t, VectorRetrieval) or t.num_pairs >= t.d for t in tasks],
     )
+    rows["jumped"] = rows["jump_step"].notna()
     return _judged(_beside(rows, shape), shape)
 
 
@@ -82,7 +83,7 @@ def _beside(rows: pandas.DataFrame, shape: Sequence[str]) -> pandas.DataFrame:
         theirs = rows.loc[chosen, [*same, "error"]]
         beside = rows[same].merge(theirs, on=same, how="left", validate="many_to_one")["error"]
         found[name] = rows["error"] - beside
-    return rows.assign(**found, jumped=rows["jump_step"].notna())
+    return rows.assign(**found)
 
 
 def _judged(rows: pandas.DataFrame, shape: Sequence[str]) -> pandas.DataFrame:

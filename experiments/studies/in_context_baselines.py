@@ -90,22 +90,23 @@ class InContextBaselines(Study):
         ),
         Claim(
             name="ridge-is-better-with-noise",
-            statement="for noisy labels, the same holds for the ridge regression that is optimal "
-            "for this noise",
+            statement="for noisy labels, the median error of the ridge regression that is optimal "
+            "for this noise is below that of least squares, on average over numbers of examples",
             source=_OURS, relation="<=", measured="over_least_squares", predicted=0.0,
             where={"estimator": "ridge", "compared": True}, over=("setting",), tolerance=0.0,
         ),
         Claim(
             name="knowing-the-outliers-helps",
-            statement="and, over all numbers of examples, for least squares that is told which "
-            "examples are clean, beside that which is not",
+            statement="the median error of least squares that is told which examples are clean is "
+            "below that of least squares that is not, on average over numbers of examples",
             source=_PAPER, relation="<=", measured="over_least_squares", predicted=0.0,
             where={"estimator": "least-squares-on-clean", "compared": True}, over=("setting",),
             tolerance=0.0,
         ),
         Claim(
             name="trees-split-signs",
-            statement="and for greedy trees on the signs of the inputs, beside those on the inputs",
+            statement="the median error of greedy trees on the signs of the inputs is below that "
+            "of those on the inputs, on average over numbers of examples",
             source=_OURS, relation="<=", measured="over_tree", predicted=0.0,
             where={"estimator": "tree-on-signs", "compared_to_tree": True}, over=("setting",),
             tolerance=0.0,
