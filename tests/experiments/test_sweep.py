@@ -39,6 +39,9 @@ def _environment() -> dict[str, str]:
 def start(study: Toy, root: Path, workers: int) -> subprocess.Popen[bytes]:
     """A sweep in a process, and a process group, of its own."""
     script = (
+        # What starts the tests in the background has interrupts ignored, in its children too.
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pathlib import Path\n"
         "from experiments.store import ResultStore\n"
         "from experiments.sweep import sweep\n"
