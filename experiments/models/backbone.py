@@ -149,10 +149,16 @@ class SequenceModel(SitedModel):
         at: Int[Tensor, "batch count"] | None = None,
     ) -> Float[Tensor, "batch positions d_output"]:
         """Logits at every position, or only `at` these, which saves the head's work elsewhere."""
+        return self.resume(self.embed(inputs), block=0, at=at)
+
+    def embed(
+        self, inputs: Int[Tensor, "batch length"] | Float[Tensor, "batch length d_input"]
+    ) -> Float[Tensor, "batch length d_model"]:
+        """The first residual stream: embeddings, and positions where there are any."""
         r = self.embedding(inputs)
         if self.config.positions != "none":
             r = r + self._position_table(r)
-        return self.resume(self.embedded(r), block=0, at=at)
+        return self.embedded(r)
 
     def resume(
         self,
