@@ -181,6 +181,22 @@ def generator(task: object, *, count: int, seed: int, kind: str) -> np.random.Ge
     return stream(repr(task), kind, seed)
 
 
+def aligned_pairs(task: PairTask, count: int, *, seed: int) -> PromptPairs:
+    """The first so many of the pairs of a task that are `aligned`.
+
+    ValueError where even of eight times as many not enough are.
+    """
+    checks.count(count=count)
+    for factor in (2, 4, 8):
+        pairs = task.pairs(factor * count, seed=seed).aligned()
+        if len(pairs) >= count:
+            return pairs[:count]
+    raise ValueError(
+        f"of {8 * count} pairs of {task!r} only {len(pairs)} have every role at the same position, "
+        f"{count} are needed"
+    )
+
+
 def joined(first: PromptPairs, second: PromptPairs) -> PromptPairs:
     """The pairs of both, of one length and with the same roles."""
     return replace(
