@@ -40,7 +40,7 @@ class Options:
     """Measure the speed of a part of the library, next to a plain implementation of it."""
 
     benchmark: Annotated[Positional[str], arg(metavar="BENCHMARK")]
-    """What to measure: bounds, memory, scan, models, interventions, in-context."""
+    """What to measure: bounds, memory, scan, models, interventions, in-context, edges."""
     points: int = 20_000
     """Points of a grid of the bounds."""
     repeats: int = 5
@@ -167,6 +167,12 @@ def _in_context(options: Options) -> list[Measurement]:
     return [*measure_in_context(options.repeats), *measure_trees(options.repeats)]
 
 
+def _edges(options: Options) -> list[Measurement]:
+    from experiments.bench_edges import measure_edges
+
+    return measure_edges(options.repeats)
+
+
 BENCHMARKS: dict[str, Callable[[Options], list[Measurement]]] = {
     "bounds": _bounds,
     "memory": _memory,
@@ -174,6 +180,7 @@ BENCHMARKS: dict[str, Callable[[Options], list[Measurement]]] = {
     "models": _models,
     "interventions": _interventions,
     "in-context": _in_context,
+    "edges": _edges,
 }
 
 

@@ -27,7 +27,7 @@ from experiments.interventions.circuits import copies, evaluate, pruned
 from experiments.interventions.edge_graph import EdgeGraph
 from experiments.interventions.edge_runs import EdgeRuns, Edges
 
-Cells = Int[Tensor, "edges 3"]
+Cells = Int[Tensor, "_ 3"]
 """Edges that are removed or kept together: source, destination and position of each."""
 
 
@@ -63,7 +63,7 @@ def acdc(
     """
     checks.nonnegative(threshold=threshold)
     if groups is None:
-        groups = start.nonzero().flip(0).split(1)
+        groups = tuple(start.nonzero().flip(0)[:, None])
     shape = torch.tensor(start.shape)
     for group in groups:
         if len(group) == 0 or (group < 0).any() or (group >= shape).any():

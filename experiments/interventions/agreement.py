@@ -32,7 +32,11 @@ FEWEST_EDGES, FEWEST_PAIRS = 3, 2
 
 @dataclass(frozen=True, kw_only=True)
 class Correlation:
-    """A correlation coefficient over edges, with its 95 % bootstrap interval over pairs."""
+    """A correlation coefficient over edges, with its 95 % bootstrap interval over pairs.
+
+    Means over a resample are noisier than the mean: where many effects are small, the interval of a
+    rank correlation lies low and may leave out the value.
+    """
 
     value: float
     low: float

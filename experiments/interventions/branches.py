@@ -69,55 +69,71 @@ def read_by(
 
 
 def _state_space(mixer: Mamba | Mamba2, *, taps: bool) -> Iterator[Branch]:
-    weight = mixer.in_proj.weight
+    E, project = mixer.out_proj.in_features, mixer.in_proj
     if isinstance(mixer, Mamba):
-        conv, gate = weight.chunk(2)
+        conv, gate = slice(0, E), slice(E, None)
     else:
-        sizes = mixer.skip.shape[-1], mixer.conv_input.shape[-1], mixer.delta_raw.shape[-1]
-        gate, conv, step = weight.split([int(size) for size in sizes])
+        heads = len(mixer.dt_bias)
+        gate, conv, step = slice(0, E), slice(E, -heads), slice(-heads, None)
     if taps and isinstance(mixer.conv1d, ShortConvolution):
         for k in range(mixer.conv1d.weight.shape[2]):
-            edit = partial(_tap, conv, mixer.conv1d.weight, k)
+            edit = partial(_tap, project, conv, mixer.conv1d, k)
             yield Branch(f"tap.{k}", mixer.conv1d.tap, edit)
     else:
-        yield Branch("conv", mixer.conv_input, partial(_projected, conv, None))
-    yield Branch("gate", mixer.skip, partial(_projected, gate, None))
+        yield Branch("conv", mixer.conv_input, partial(_projected, project, conv))
+    yield Branch("gate", mixer.skip, partial(_projected, project, gate))
     if isinstance(mixer, Mamba2):
-        yield Branch("step", mixer.delta_raw, partial(_projected, step, mixer.dt_bias))
+        yield Branch("step", mixer.delta_raw, partial(_step, project, step, mixer.dt_bias))
 
 
 def _attention(mixer: Attention, *, heads: bool) -> Iterator[Branch]:
-    biases = mixer.qkv_proj.bias
-    for i, (name, weight) in enumerate(zip("qkv", mixer.qkv_proj.weight.chunk(3), strict=True)):
+    d, project = mixer.qkv_proj.in_features, mixer.qkv_proj
+    size = d // mixer.heads
+    for i, name in enumerate("qkv"):
         site = getattr(mixer, name)
-        bias = None if biases is None else biases.chunk(3)[i]
         if not heads:
-            yield Branch(name, site, partial(_projected, weight, bias))
+            yield Branch(name, site, partial(_projected, project, slice(i * d, (i + 1) * d)))
             continue
         for h in range(mixer.heads):
-            yield Branch(f"{name}.{h}", site, partial(_head, weight, bias, h))
+            start = i * d + h * size
+            edit = partial(_head, project, slice(start, start + size), h)
+            yield Branch(f"{name}.{h}", site, edit)
 
 
-def _projected(
-    weight: Tensor, bias: nn.Parameter | Tensor | None, u: Tensor, live: Tensor, at: int | None
+def _by(project: nn.Linear, rows: slice, u: Tensor) -> Tensor:
+    """Some outputs of a projection; its weights are looked up now, as models are moved."""
+    bias = None if project.bias is None else project.bias[rows]
+    return linear(u, project.weight[rows], bias)
+
+
+def _projected(project: nn.Linear, rows: slice, u: Tensor, live: Tensor, at: int | None) -> Tensor:
+    return _by(project, rows, u).view(live.shape)
+
+
+def _step(
+    project: nn.Linear, rows: slice, bias: nn.Parameter, u: Tensor, live: Tensor, at: int | None
 ) -> Tensor:
-    return linear(u, weight, bias).view(live.shape)
+    return _by(project, rows, u) + bias
 
 
 def _head(
-    weight: Tensor, bias: Tensor | None, head: int, u: Tensor, live: Tensor, at: int | None
+    project: nn.Linear, rows: slice, head: int, u: Tensor, live: Tensor, at: int | None
 ) -> Tensor:
-    size = live.shape[-1]
-    rows = slice(head * size, (head + 1) * size)
     edited = live.clone()
-    edited[..., head, :] = linear(u, weight[rows], None if bias is None else bias[rows])
+    edited[..., head, :] = _by(project, rows, u)
     return edited
 
 
 def _tap(
-    weight: Tensor, taps: Tensor, k: int, u: Tensor, live: Tensor, at: int | None
+    project: nn.Linear,
+    rows: slice,
+    conv1d: ShortConvolution,
+    k: int,
+    u: Tensor,
+    live: Tensor,
+    at: int | None,
 ) -> Tensor | None:
     if at != k:
         return None
-    shifted = pad(linear(u, weight), (0, 0, k, 0))[:, : live.shape[1]]
-    return taps[:, 0, taps.shape[2] - 1 - k] * shifted
+    shifted = pad(_by(project, rows, u), (0, 0, k, 0))[:, : live.shape[1]]
+    return conv1d.weight[:, 0, -1 - k] * shifted

@@ -48,6 +48,11 @@ STUDIES: dict[str, str] = {
     "tree-recall": "experiments.studies.tree_recall:TreeRecallStudy",
     "in-context-baselines": "experiments.studies.in_context_baselines:InContextBaselines",
     "in-context-learning": "experiments.studies.in_context_learning:InContextLearning",
+    "toys": "experiments.studies.toys:Toys",
+    "ioi-maps": "experiments.studies.ioi_maps:IOIMaps",
+    "edge-attribution": "experiments.studies.edge_attribution:EdgeAttributionStudy",
+    "circuits": "experiments.studies.circuits:CircuitStudy",
+    "ioi-checkpoint": "experiments.studies.ioi_checkpoint:IOICheckpoint",
 }
 """Name of a study -> "module:Class". Text rather than classes, so that running a numpy study (and
 starting each of its workers) does not import the frameworks the other studies need."""

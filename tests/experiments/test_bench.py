@@ -33,7 +33,7 @@ def test_prints_a_table_and_writes_results(tmp_path, capsys):
 def test_unknown_names_are_refused_in_one_line(capsys):
     assert main(["nothing"]) == 2
     message = capsys.readouterr().err
-    known = "bounds, memory, scan, models, interventions, in-context"
+    known = "bounds, memory, scan, models, interventions, in-context, edges"
     assert message == f"error: no benchmark 'nothing'; there are {known}\n"
 
 

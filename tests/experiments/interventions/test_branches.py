@@ -8,9 +8,11 @@ import torch
 from experiments.interventions.branches import branches, read_by
 from experiments.models.mixers import MIXERS
 from tests.experiments.interventions.made import network
-from tests.experiments.interventions.made_edges import RESOLUTIONS, made_model
+from tests.experiments.interventions.made_edges import made_model
 
 CLOSE = dict(rtol=0, atol=1e-12)
+SPLIT = ("mamba", "mamba2", "attention")
+FINER = [(mixer, resolution) for mixer in SPLIT for resolution in ("branch", "tap")]
 
 
 def streams(rows=2, length=6, seed=0):
@@ -33,8 +35,7 @@ def reading(block, branch, stream, other, resolution):
     return read_by(block, stream, copies | {wanted: other})
 
 
-@pytest.mark.parametrize("resolution", RESOLUTIONS)
-@pytest.mark.parametrize("mixer", MIXERS)
+@pytest.mark.parametrize(("mixer", "resolution"), [*((name, "layer") for name in MIXERS), *FINER])
 @torch.no_grad()
 def test_equal_copies_are_the_block_and_other_ones_its_run_on_them(mixer, resolution):
     block = made_model(mixer).blocks[0]
@@ -48,8 +49,7 @@ def test_equal_copies_are_the_block_and_other_ones_its_run_on_them(mixer, resolu
     torch.testing.assert_close(read_by(block, stream, {}), same, **CLOSE)
 
 
-@pytest.mark.parametrize("resolution", RESOLUTIONS)
-@pytest.mark.parametrize("mixer", MIXERS)
+@pytest.mark.parametrize(("mixer", "resolution"), FINER)
 def test_every_branch_matters_and_is_read_on_its_own(mixer, resolution):
     block = made_model(mixer).blocks[0]
     stream, other = streams()
@@ -70,6 +70,8 @@ def test_names():
 
     for mixer in MIXERS:
         assert names(mixer, "layer") == "input"
+        if mixer not in SPLIT:
+            assert names(mixer, "branch") == names(mixer, "tap") == "input"
     taps = "tap.0 tap.1 tap.2 tap.3 gate"
     assert names("mamba", "branch") == "conv gate"
     assert names("mamba", "tap") == taps
@@ -79,7 +81,6 @@ def test_names():
     assert names("mamba2", "tap") == f"{taps} step"
     assert names("attention", "branch", heads=2) == "q k v"
     assert names("attention", "tap", heads=2) == "q.0 q.1 k.0 k.1 v.0 v.1"
-    assert names("mlp", "tap") == names("base-conv", "branch") == "input"
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -130,6 +131,19 @@ def test_sequences_shorter_than_the_convolution():
         still = block(stream) - stream
     assert (reading(block, "tap.1", stream, other, "tap") - still).abs().max() > 1e-6
     torch.testing.assert_close(reading(block, "tap.3", stream, other, "tap"), still, **CLOSE)
+
+
+@pytest.mark.parametrize("mixer", SPLIT)
+@torch.no_grad()
+def test_weights_are_those_of_now(mixer):
+    (block,), (stream, other) = made_model(mixer).blocks, streams()
+    found = branches(block, "tap")
+    block.float()
+    for parameter in block.parameters():
+        parameter.mul_(2)
+    stream, other = stream.float(), other.float()
+    moved = read_by(block, stream, dict.fromkeys(found, other))
+    torch.testing.assert_close(moved, block(other) - other, rtol=1e-4, atol=1e-4)
 
 
 def test_unknown_resolution():

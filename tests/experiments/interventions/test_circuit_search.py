@@ -104,10 +104,11 @@ def accuracies(runs, ranking):
 def test_binary_search_is_the_first_of_the_whole_curve():
     """Where the curve is monotone; elsewhere at least a place where it rises above the target."""
     monotone = []
-    for seed in range(6):
-        runs = made_runs(*(MAMBA if seed % 2 else HYBRID), seed=seed)
+    # The fourth order is a random one, whose curve falls somewhere.
+    for layers, seed in ((MAMBA, 0), (HYBRID, 1), (HYBRID, 2), (HYBRID, 7)):
+        runs = made_runs(*layers, seed=seed)
         good = attribute(runs, "both", positional=False).mean
-        ranking = ranked(runs.graph, scores_of(runs.graph, 1, seed) if seed > 2 else good)
+        ranking = ranked(runs.graph, scores_of(runs.graph, 1, seed) if seed == 7 else good)
         curve = accuracies(runs, ranking)
         monotone.append(bool((curve.diff() >= 0).all()))
         for target in (0.3, 0.85):
@@ -120,7 +121,7 @@ def test_binary_search_is_the_first_of_the_whole_curve():
             assert found.accuracy == float(again.accuracy)
             assert found.nld == pytest.approx(float(again.mean_nld), abs=1e-10)
             assert found.circuit.equal(pruned(runs.graph, ranking.top(found.size)))
-    assert {True, False} == set(monotone)
+    assert monotone == [True, True, True, False]
 
 
 def test_what_no_circuit_reaches():

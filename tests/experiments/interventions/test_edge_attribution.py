@@ -31,12 +31,9 @@ every_method = pytest.mark.parametrize("method", METHODS)
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
-@pytest.mark.parametrize(
-    ("name", "resolution"),
-    [*((name, "tap") for name in MODELS), ("mamba", "layer"), ("hybrid", "branch")],
-)
-def test_gates_add_up_to_the_effect_of_all_edges(name, resolution):
-    runs = made_edges(*MODELS[name], resolution=resolution)
+@every_model
+def test_gates_add_up_to_the_effect_of_all_edges(name):
+    runs = made_edges(*MODELS[name], resolution="tap")  # branches add up to layers: see below
     found = attribute(runs, "gates", points=midpoints(20))
     assert found.effect_of_all == pytest.approx(-1)
     assert -1.02 < float(found.mean.sum()) < -0.98
@@ -75,7 +72,7 @@ def test_counting_the_corrupted_end_makes_the_sum_too_small():
     torch.testing.assert_close(biased.scores, 0.8 * without.scores, **CLOSE)
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(
     resolution=st.sampled_from(RESOLUTIONS), point=st.sampled_from([0.0, 0.3, 0.8]),
     positional=st.booleans(), seed=st.integers(0, 99),
@@ -133,8 +130,9 @@ def test_without_positions_they_are_sums_over_positions(method):
 
 
 @pytest.mark.parametrize("method", ["eap", "gates"])
-@pytest.mark.parametrize("resolution", ["branch", "tap"])
-@every_model
+@pytest.mark.parametrize(
+    ("name", "resolution"), [*((name, "tap") for name in MODELS), ("hybrid", "branch")]
+)
 def test_branches_add_up_to_layers(method, name, resolution):
     fine = made_edges(*MODELS[name], resolution=resolution)
     whole = EdgeRuns(EdgeGraph(fine.graph.model), fine.pairs)

@@ -32,8 +32,10 @@ def brute_force(runs, positional):
 
 
 @pytest.mark.parametrize("positional", [True, False])
-@pytest.mark.parametrize("resolution", RESOLUTIONS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("name", "resolution"),
+    [*((name, "tap") for name in MODELS), ("hybrid", "layer"), ("hybrid", "branch")],
+)
 def test_every_edge_as_a_set_of_one(name, resolution, positional):
     runs = made_edges(*MODELS[name], resolution=resolution, count=2)
     effects = exact(runs, positional=positional)

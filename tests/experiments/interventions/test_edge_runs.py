@@ -24,7 +24,7 @@ every_resolution = pytest.mark.parametrize("resolution", RESOLUTIONS)
 @every_model
 @every_resolution
 def test_all_edges_are_the_corrupted_run_and_none_the_clean_one(name, resolution):
-    runs = made_edges(*MODELS[name], resolution=resolution, rows=5)
+    runs = made_edges(*MODELS[name], resolution=resolution)
     for positions in (1, runs.pairs.length):
         both = torch.stack([all_edges(runs.graph, positions)] * 2)
         both[1] = False

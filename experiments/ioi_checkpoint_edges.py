@@ -1,0 +1,178 @@
+"""What is measured in a checkpoint of Mamba on disk, by edges."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from torch import Tensor
+
+from experiments import published_ioi as published
+from experiments.interventions.acdc import acdc, layer_and_branch_groups
+from experiments.interventions.circuit_search import Found, Ranking, ranked, smallest
+from experiments.interventions.circuits import evaluate, jaccard
+from experiments.interventions.edge_attribution import (
+    Attribution,
+    attribute,
+    midpoints,
+    published_points,
+)
+from experiments.interventions.edge_graph import EdgeGraph
+from experiments.interventions.edge_runs import EdgeRuns, Edges
+from experiments.interventions.logit_difference import candidate_accuracy
+from experiments.interventions.pair_maps import taps
+from experiments.ioi_checkpoint_maps import ROWS, SEED, Metrics, Subject, as_array, by_pair
+from experiments.models.backbone import SequenceModel
+from experiments.tasks.prompt_pairs import PromptPairs
+
+POINTS = 5
+PAIRS = 200
+TARGET = 0.85
+"""Accuracy above which a circuit is enough; for models that hardly exceed it, 90 % of theirs."""
+
+
+def attribution(subject: Subject) -> Metrics:
+    """Scores of all edges, and the circuit of the first, for 200 pairs and their exchange."""
+    runs = _runs(subject.model, subject.pairs(PAIRS).doubled())
+    scored, ranking, found = _circuit(runs)
+    half = evaluate(runs, ranking.top(len(ranking) // 2)[None])
+    integrated = attribute(runs, "gates", positional=False, points=midpoints(POINTS))
+    metrics = {
+        "circuit_share": np.array([int(found.circuit.sum()) / len(ranking)]),
+        "half_nld": by_pair(half.nld[0]),
+        "half_accuracy": by_pair(half.correct[0].double()),
+        "completeness_gap": _gaps(runs, integrated),
+        "published_completeness_gap": _gaps(runs, scored),
+        "mean_scores": as_array(scored.mean[..., 0]),
+        "circuit": found.circuit[..., 0].numpy(),
+    }
+    if not subject.published_depth:
+        return metrics
+    graph, kept = runs.graph, found.circuit
+    named = [
+        (graph.sources.index(source), graph.destinations.index(reader))
+        for source, reader in published.PRINTED_SCORES
+    ]
+    centre = published.CENTRE
+    overlaps = (
+        _overlap(kept[: centre + 1, centre], {0: range(centre + 1)}),
+        _overlap(kept[1:, -1], {0: published.TO_OUTPUT}),
+        _overlap(kept[0, :-1], {0: range(centre + 1)}),
+        _overlap(kept[1, :-1], {0: range(1, centre + 1)}),
+    )
+    return metrics | {
+        "scores": np.stack([by_pair(scored.scores[i, j, 0]) for i, j in named]),
+        "circuit_overlap": np.array(overlaps)[:, None],
+    }
+
+
+def patching(subject: Subject) -> Metrics:
+    """Named edges patched one at a time in the clean run, for 200 pairs and their exchange."""
+    runs = _runs(subject.model, subject.pairs(PAIRS).doubled(), resolution="tap")
+    edges = torch.stack([edges_between(runs.graph, *names) for names in published.DROPS])
+    edges = edges[edges.flatten(1).any(dim=1)]
+    before = runs.nld(runs.clean.logits).double()
+    after = torch.cat([runs.nld(runs.patched(some[None])).double() for some in edges])
+    return {"effects": by_pair(before - after)}
+
+
+def refinement(subject: Subject) -> Metrics:
+    """The circuit by edges between blocks, then by taps and gates too; 200 pairs, 200 others."""
+    model, pairs = subject.model, subject.pairs(PAIRS).doubled()
+    start = _circuit(_runs(model, pairs))[2].circuit
+    runs = _runs(model, pairs, resolution="tap")
+    graph = runs.graph
+    groups = layer_and_branch_groups(graph)
+    found = acdc(runs, start[:, graph.destination_block], groups=groups)
+    del runs  # the activations of all blocks
+    held_out = evaluate(
+        _runs(model, subject.pairs(PAIRS, seed=SEED + 1).doubled(), resolution="tap"),
+        found.circuit[None],
+    )
+    kept = found.circuit[..., 0]
+    branches = kept.any(dim=0)
+    centre, width = graph.columns(subject.centre).start, taps(model, subject.centre)
+    far = [name.endswith(f".tap.{width - 1}") for name in graph.destinations]
+    metrics = {
+        "kept_share": np.array([np.mean([bool(found.circuit[x.unbind(1)].any()) for x in groups])]),
+        "refined_nld": by_pair(held_out.nld[0]),
+        "refined_accuracy": by_pair(held_out.correct[0].double()),
+        "centre_taps_kept": as_array(branches[centre : centre + width])[:, None],
+        "far_taps_kept": np.array([float(branches[torch.tensor(far)].sum())]),
+        "drops": np.array(found.drops),
+        "refined": kept.numpy(),
+    }
+    if not subject.published_depth:
+        return metrics
+    blocks = torch.stack(
+        [
+            found.circuit[:, graph.columns(block)].any(dim=1)
+            for block in range(published.LAYERS + 1)
+        ],
+        dim=1,
+    )
+    overlaps = (
+        _overlap(blocks[1 : published.CENTRE + 1, published.CENTRE], {0: published.REFINED_INTO}),
+        _overlap(blocks[published.CENTRE + 1], {0: published.REFINED_FROM}),
+    )
+    return metrics | {"refined_overlap": np.array(overlaps)[:, None]}
+
+
+def positional(subject: Subject) -> Metrics:
+    """The circuit of edges at single tokens, for 200 aligned pairs and their exchange."""
+    runs = _runs(subject.model, subject.aligned(PAIRS).doubled())
+    scored, ranking, found = _circuit(runs, positional=True)
+    metrics = {
+        "positional_share": np.array([int(found.circuit.sum()) / len(ranking)]),
+        "positional_nld": np.array([found.nld]),
+        "positional_scores": as_array(scored.mean),
+        "positional_circuit": found.circuit.numpy(),
+    }
+    if not subject.published_depth:
+        return metrics
+    kept, centre = found.circuit, published.CENTRE
+    overlaps = (
+        _overlap(kept[1 : centre + 1, centre], published.POSITIONAL_INTO),
+        _overlap(kept[centre + 1], published.POSITIONAL_FROM),
+        _overlap(kept[0, :-1], published.POSITIONAL_EMBED),
+        _overlap(kept[1, :-1], published.POSITIONAL_FIRST),
+    )
+    return metrics | {"positional_overlap": np.array(overlaps)[:, None]}
+
+
+def edges_between(graph: EdgeGraph, source: str, destination: str) -> Edges:
+    """The edges of a source, or "*" all, into a reader, or all readers in a block."""
+    sources = torch.tensor([source in ("*", name) for name in graph.sources])
+    readers = torch.tensor([
+        name == destination or name.startswith(f"{destination}.") for name in graph.destinations
+    ])  # fmt: skip
+    return (sources[:, None] & readers & graph.edges)[..., None]
+
+
+def _runs(model: SequenceModel, pairs: PromptPairs, resolution: str = "layer") -> EdgeRuns:
+    return EdgeRuns(EdgeGraph(model, resolution=resolution), pairs, rows=ROWS)
+
+
+def _circuit(runs: EdgeRuns, *, positional: bool = False) -> tuple[Attribution, Ranking, Found]:
+    """As published: with integrated gradients at five points, both ends among them."""
+    scored = attribute(runs, "gates", positional=positional, points=published_points(POINTS))
+    ranking = ranked(runs.graph, scored.mean)
+    clean = float(candidate_accuracy(runs.clean.logits, runs.pairs).double().mean())
+    return scored, ranking, smallest(runs, ranking, target=min(TARGET, 0.9 * clean))
+
+
+def _gaps(runs: EdgeRuns, found: Attribution) -> Float[ndarray, " pairs"]:
+    """How far the scores of a pair add up to something else than the effect of all edges."""
+    corrupted, clean = runs.nld(torch.stack([runs.corrupted.logits, runs.clean.logits])).double()
+    return by_pair(found.scores.sum(dim=(0, 1, 2)) - (corrupted - clean).cpu())
+
+
+def _overlap(kept: Bool[Tensor, "nodes positions"], nodes: Mapping[int, Collection[int]]) -> float:
+    """Jaccard index of the nodes kept and those listed by position."""
+    listed = torch.zeros_like(kept)
+    for position, some in nodes.items():
+        listed[list(some), position] = True
+    return jaccard(kept[None], listed[None])

@@ -1,0 +1,306 @@
+"""Circuits of trained toys: how few edges are enough, by whose scores, and how stable they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bounds.result import Source
+from experiments import scratch
+from experiments.claims import Claim
+from experiments.interventions.acdc import acdc
+from experiments.interventions.circuit_search import Ranking, ranked, smallest
+from experiments.interventions.circuits import Edges, complete, evaluate, jaccard, stability
+from experiments.interventions.edge_attribution import attribute
+from experiments.interventions.edge_graph import EdgeGraph
+from experiments.interventions.edge_patching import exact
+from experiments.interventions.edge_runs import EdgeRuns
+from experiments.interventions.faithfulness import faithfulness_curve
+from experiments.studies.edge_attribution import LEARNED, PAIRS_SEED, drawn
+from experiments.study import Preset, Study
+from experiments.toys import TASKS, TOYS, trained
+
+if TYPE_CHECKING:
+    import pandas
+
+SCORES = ("exact", "eap", "inputs", "gates")
+"""What edges are ranked by."""
+ACCURACY = 0.85
+"""What circuits are searched for, of that of all edges (Ensign and Garriga-Alonso 2024)."""
+THRESHOLD = 0.01
+"""Of ACDC."""
+_SHARES = (0.01, 0.02, 0.04, 0.06, 0.08, 0.11, 0.15, 0.2, 0.3, 0.45, 0.65, 1.0)
+_NARROW = 0.11
+"""Share of edges at which methods still differ: 40 of the 360 of two blocks."""
+VALIDATION_SEED = 28
+"""As published; circuits are searched on other pairs."""
+_SOURCE = Source(key="ensign2024investigating", place="section 6")
+_OVER = ("toy", "task", "resolution", "positional", "pairs", "max_steps")
+
+
+@dataclass(frozen=True)
+class CircuitStudy(Study):
+    """Searched on one set of pairs, judged on another; random edges and complements beside them."""
+
+    toys: tuple[str, ...] = ("toy-2x64",)
+    """Names in `experiments.toys.TOYS`."""
+    tasks: tuple[str, ...] = ("ioi",)
+    """Names in `experiments.toys.TASKS`."""
+    resolutions: tuple[str, ...] = ("tap",)
+    positional: tuple[bool, ...] = (True,)
+    """Whether an edge is one at a single position."""
+    pairs: int = 60
+    """To search with; as many others to judge by."""
+    max_steps: int | None = None
+    """How long each toy may train, instead of as long as the toy says."""
+    seeds: int = 4
+
+    name = "circuits"
+    title = "Small circuits and their faithfulness"
+    version = 1
+    presets = {
+        "quick": Preset(expected_time="40 s"),
+        "small": Preset(
+            expected_time="10 min",
+            axes=dict(
+                toys=("toy-2x64", "toy-mamba2", "toy-hybrid"),
+                resolutions=("branch", "tap"),
+                positional=(False, True),
+            ),
+        ),
+        "medium": Preset(
+            expected_time="6 h",
+            axes=dict(
+                toys=tuple(TOYS),
+                tasks=tuple(TASKS),
+                resolutions=("layer", "branch", "tap"),
+                positional=(False, True),
+                pairs=400,
+                seeds=5,
+            ),
+        ),
+    }
+    claims = (
+        Claim(
+            name="a-small-share-of-edges-is-enough",
+            statement="at most a fifth of the edges at single positions answers more than 85 % of "
+            "the pairs they were searched with (15 % of 1225 edges are published, without "
+            "positions)",
+            source=_SOURCE,
+            relation="<=",
+            measured="share_gates",
+            predicted=0.2,
+            where={"positional": True, "learned": True},
+            over=_OVER,
+            tolerance=0.0,
+        ),
+        Claim(
+            name="circuits-hold-on-other-pairs",
+            statement="circuits found for an accuracy above 85 % answer at least 75 % of other "
+            "pairs (published, after refinement: 88 %)",
+            source=_SOURCE,
+            relation=">=",
+            measured="held_out_accuracy_gates",
+            predicted=0.75,
+            where={"learned": True},
+            over=_OVER,
+            tolerance=0.0,
+        ),
+        Claim(
+            name="random-edges-are-not-enough",
+            statement="as many edges chosen at random answer at most 30 % of other pairs",
+            source=Source(key="hanna2024faith", place="section 4"),
+            relation="<=",
+            measured="random_accuracy",
+            predicted=0.3,
+            where={"learned": True},
+            over=_OVER,
+            tolerance=0.0,
+        ),
+        Claim(
+            name="without-the-circuit-nothing-is-left",
+            statement="all edges but those of the circuit answer at most 30 % of other pairs",
+            source=Source(key="seqtheory", place="complement of a circuit"),
+            relation="<=",
+            measured="complement_accuracy",
+            predicted=0.3,
+            where={"learned": True},
+            over=_OVER,
+            tolerance=0.0,
+        ),
+        Claim(
+            name="attribution-patching-makes-faithful-circuits",
+            statement="of edges at single positions, the 11 % that attribution patching ranks "
+            "first keep as much of the logit difference as the 11 % of integrated gradients "
+            "(up to 0.02)",
+            source=Source(key="syed2023attribution", place="section 4"),
+            relation="<=",
+            measured="shortfall_eap",
+            predicted=0.02,
+            where={"positional": True, "learned": True},
+            over=_OVER,
+            tolerance=0.0,
+            expected="refuted",
+            corrected_by="integration-makes-faithful-circuits",
+        ),
+        Claim(
+            name="integration-makes-faithful-circuits",
+            statement="of edges at single positions, the 11 % that integrated gradients of inputs "
+            "rank first keep as much of the logit difference as the 11 % with the largest effects "
+            "(up to 0.05)",
+            source=Source(key="hanna2024faith", place="section 4"),
+            relation="<=",
+            measured="shortfall_inputs",
+            predicted=0.05,
+            where={"positional": True, "learned": True},
+            over=_OVER,
+            tolerance=0.0,
+        ),
+        Claim(
+            name="discovery-keeps-what-it-promises",
+            statement="after automatic circuit discovery, no removal has lowered the mean "
+            "normalised logit difference by more than the threshold",
+            source=Source(key="conmy2023towards", place="section 3"),
+            relation="<=",
+            measured="largest_drop_of_acdc",
+            predicted=THRESHOLD,
+            where={"learned": True},
+            over=_OVER,
+            tolerance=1e-6,
+        ),
+    )
+
+    def grid(self) -> Mapping[str, Iterable[Any]]:
+        return dict(
+            toy=self.toys,
+            task=self.tasks,
+            resolution=self.resolutions,
+            positional=self.positional,
+            pairs=(self.pairs,),
+            max_steps=(self.max_steps,),
+            seed=range(self.seeds),
+        )
+
+    @staticmethod
+    def measure(
+        rng: np.random.Generator,
+        *,
+        toy: str,
+        task: str,
+        resolution: str,
+        positional: bool,
+        pairs: int,
+        max_steps: int | None,
+        seed: int,
+    ) -> dict[str, Any]:
+        """Curves of all rankings, the circuits they lead to, and what ACDC makes of one."""
+        found = trained(
+            toy, TASKS[task], seed=seed, max_steps=max_steps, checkpoint=scratch.checkpoint("toy")
+        )
+        graph = EdgeGraph(found.model, resolution=resolution)
+        working, validation = (
+            EdgeRuns(graph, drawn(task, pairs, seed=stream, positional=positional))
+            for stream in (PAIRS_SEED, VALIDATION_SEED)
+        )
+        metrics: dict[str, Any] = {
+            "accuracy": found.accuracy,
+            "learned": found.accuracy >= LEARNED,
+        }
+        whole = evaluate(working, complete(graph)[None])
+        target = ACCURACY * float(whole.accuracy)
+        at_narrow, circuits = {}, {}
+        for method in SCORES:
+            ranking = ranked(graph, _scores(working, method, positional=positional))
+            edges = len(ranking)
+            sizes = (0, *sorted({max(1, round(share * edges)) for share in _SHARES}))
+            curve = faithfulness_curve(validation, ranking, sizes, draws=3, seed=seed)
+            circuits[method] = smallest(working, ranking, target=target)
+            held_out = evaluate(validation, circuits[method].circuit[None])
+            narrow = ranking.top(max(1, round(_NARROW * edges)))
+            at_narrow[method] = float(evaluate(validation, narrow[None]).mean_nld)
+            metrics |= {
+                f"nld_{method}": curve.circuit.mean_nld.numpy(),
+                f"accuracy_{method}": curve.circuit.accuracy.numpy(),
+                f"area_{method}": curve.area(curve.circuit.mean_nld),
+                f"monotone_{method}": curve.monotone,
+                f"size_{method}": circuits[method].size,
+                f"share_{method}": circuits[method].size / edges,
+                f"kept_{method}": int(circuits[method].circuit.sum()),
+                f"held_out_accuracy_{method}": float(held_out.accuracy),
+                f"held_out_nld_{method}": float(held_out.mean_nld),
+                f"circuit_{method}": circuits[method].circuit.numpy(),
+            }
+            if method == "gates":
+                size = circuits[method].size
+                beside = faithfulness_curve(validation, ranking, (0, max(1, size)), seed=seed)
+                metrics |= {
+                    "sizes": np.array(sizes),
+                    "edges": edges,
+                    "nld_random": curve.random.mean_nld.mean(dim=0).numpy(),
+                    "nld_complement": curve.complement.mean_nld.numpy(),
+                    "random_accuracy": float(beside.random.accuracy.mean(dim=0)[1]),
+                    "complement_accuracy": float(beside.complement.accuracy[1]),
+                    "split_jaccard": _split_jaccard(graph, working, ranking, size, positional),
+                }
+        return {
+            **metrics,
+            **_discovered(working, validation, circuits["gates"].circuit),
+            "shortfall_eap": at_narrow["inputs"] - at_narrow["eap"],
+            "shortfall_inputs": at_narrow["exact"] - at_narrow["inputs"],
+        }
+
+    @staticmethod
+    def table(rows: pandas.DataFrame) -> pandas.DataFrame:
+        """With how alike circuits of all seeds are that have learned the task, `seed_jaccard`."""
+        rows = rows.copy()
+        rows["seed_jaccard"] = np.nan
+        if "circuit_gates" not in rows:
+            return rows
+        same = [name for name in _OVER if name != "max_steps"]
+        for _, group in rows[rows["learned"]].groupby(same, dropna=False):
+            circuits = [
+                torch.as_tensor(np.asarray(found, dtype=bool)) for found in group["circuit_gates"]
+            ]
+            if len(circuits) > 1:
+                rows.loc[group.index, "seed_jaccard"] = stability(torch.stack(circuits))
+        return rows
+
+
+def _scores(runs: EdgeRuns, method: str, *, positional: bool) -> Tensor:
+    if method == "exact":
+        return exact(runs, positional=positional).mean(dim=-1)
+    return attribute(runs, method, positional=positional).mean
+
+
+def _split_jaccard(
+    graph: EdgeGraph, runs: EdgeRuns, ranking: Ranking, size: int, positional: bool
+) -> float:
+    """How alike the circuits of this size are that each half of the pairs leads to."""
+    half = len(runs.pairs) // 2
+    tops = [
+        ranked(graph, _scores(EdgeRuns(graph, part), "gates", positional=positional)).top(size)
+        for part in (runs.pairs[:half], runs.pairs[half:])
+    ]
+    return jaccard(*tops)
+
+
+def _discovered(working: EdgeRuns, validation: EdgeRuns, start: Edges) -> dict[str, Any]:
+    """What ACDC leaves of a circuit, and what that does on other pairs."""
+    # Of toys that have learned nothing, the corrupted run answers as many pairs: none at all.
+    single = tuple(start.nonzero().flip(0)[:, None])
+    refined = acdc(working, start, threshold=THRESHOLD, groups=single)
+    held_out = evaluate(validation, refined.circuit[None])
+    steps = -np.diff(refined.nld)
+    return {
+        "size_acdc": int(refined.circuit.sum()),
+        "evaluations_acdc": refined.evaluations,
+        "largest_drop_of_acdc": float(steps.max(initial=0.0)),
+        "held_out_accuracy_acdc": float(held_out.accuracy),
+        "held_out_nld_acdc": float(held_out.mean_nld),
+        "circuit_acdc": refined.circuit.numpy(),
+    }

@@ -1,0 +1,279 @@
+"""Whether attributions of edges by gradients are what patching the edges would give."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from bounds.result import Source
+from experiments import scratch
+from experiments.claims import Claim
+from experiments.interventions.agreement import agreement
+from experiments.interventions.edge_attribution import (
+    INTEGRATED,
+    METHODS,
+    POINTS,
+    Attribution,
+    attribute,
+    midpoints,
+    published_points,
+    step_doubling_error,
+)
+from experiments.interventions.edge_graph import EdgeGraph
+from experiments.interventions.edge_patching import exact
+from experiments.interventions.edge_runs import EdgeRuns
+from experiments.study import Preset, Study
+from experiments.tasks.prompt_pairs import PromptPairs, aligned_pairs
+from experiments.toys import TASKS, TOYS, trained
+
+PAIRS_SEED = 27
+"""As published."""
+LEARNED = 0.96
+"""Accuracy from which on it makes sense to ask how a toy does it."""
+PUBLISHED_POINTS, PUBLISHED_BATCH = 5, 30
+"""Points of the published integration, and pairs in a batch of it."""
+_RANKS = 0.05
+"""By how much a rank correlation may be lower and still be no worse."""
+_PUBLISHED = Source(key="ensign2024investigating", place="appendix on edge attribution, code")
+_OVER = ("toy", "task", "resolution", "positional", "pairs", "max_steps")
+
+
+@dataclass(frozen=True)
+class EdgeAttributionStudy(Study):
+    """Every edge of trained toys patched alone, beside all estimates of what that would do."""
+
+    toys: tuple[str, ...] = ("toy-2x64",)
+    """Names in `experiments.toys.TOYS`."""
+    tasks: tuple[str, ...] = ("ioi",)
+    """Names in `experiments.toys.TASKS`."""
+    resolutions: tuple[str, ...] = ("tap",)
+    positional: tuple[bool, ...] = (True,)
+    """Whether an edge is one at a single position."""
+    pairs: int = 60
+    max_steps: int | None = None
+    """How long each toy may train, instead of as long as the toy says."""
+    seeds: int = 4
+
+    name = "edge-attribution"
+    title = "Attributions of edges against patching them"
+    version = 1
+    presets = {
+        "quick": Preset(expected_time="40 s"),
+        "small": Preset(
+            expected_time="10 min",
+            axes=dict(
+                toys=("toy-2x64", "toy-mamba2", "toy-hybrid"),
+                resolutions=("layer", "branch", "tap"),
+                positional=(False, True),
+            ),
+        ),
+        "medium": Preset(
+            expected_time="3 h",
+            axes=dict(
+                toys=tuple(TOYS),
+                tasks=tuple(TASKS),
+                resolutions=("layer", "branch", "tap"),
+                positional=(False, True),
+                pairs=400,
+                seeds=5,
+            ),
+        ),
+    }
+    claims = (
+        Claim(
+            name="attribution-patching-agrees-with-patching",
+            statement="scores of edges by attribution patching, from one gradient of the clean "
+            "run, correlate with the effects of patching them by at least 0.9 (Pearson)",
+            source=Source(key="syed2023attribution", place="section 4"),
+            relation=">=",
+            measured="pearson_eap",
+            predicted=0.9,
+            where={"learned": True},
+            over=_OVER,
+            tolerance=0.0,
+        ),
+        Claim(
+            name="integrated-gates-agree-with-patching",
+            statement="integrated gradients of the gates of edges correlate with the effects of "
+            "patching them by at least 0.97 (Pearson)",
+            source=Source(key="ensign2024investigating", place="section 6"),
+            relation=">=",
+            measured="pearson_gates",
+            predicted=0.97,
+            where={"learned": True},
+            over=_OVER,
+            tolerance=0.0,
+        ),
+        Claim(
+            name="integrated-gates-rank-no-worse",
+            statement="the ranks of edges by integrated gates agree with those by patching as well "
+            "as ranks by attribution patching (Spearman, up to 0.05)",
+            source=Source(key="hanna2024faith", place="section 4"),
+            relation=">=",
+            measured="spearman_gates",
+            predicted="spearman_eap_less",
+            where={"learned": True},
+            over=_OVER,
+            tolerance=0.0,
+        ),
+        Claim(
+            name="integrated-gates-add-up",
+            statement="integrated gradients of all gates, at 5 midpoints, add up to the effect of "
+            "patching all edges within 0.03",
+            source=Source(key="seqtheory", place="completeness of integrated gradients"),
+            relation="<=",
+            measured="gap_gates_midpoints",
+            predicted=0.03,
+            where={"learned": True},
+            over=_OVER,
+            tolerance=0.0,
+        ),
+        Claim(
+            name="published-points-add-up",
+            statement="the mean over 5 points with both ends, as published, adds up to the effect "
+            "of patching all edges within 0.03",
+            source=_PUBLISHED,
+            relation="<=",
+            measured="gap_gates_published",
+            predicted=0.03,
+            where={"learned": True},
+            over=_OVER,
+            tolerance=0.0,
+            expected="refuted",
+            corrected_by="integrated-gates-add-up",
+        ),
+        Claim(
+            name="published-single-step-attributes",
+            statement="a single step at full patch, as published for no integration, gives some "
+            "edge a score of at least 0.01",
+            source=_PUBLISHED,
+            relation=">=",
+            measured="largest_of_single_step",
+            predicted=0.01,
+            where={"learned": True},
+            over=_OVER,
+            tolerance=0.0,
+            expected="refuted",
+            corrected_by="attribution-patching-agrees-with-patching",
+        ),
+        Claim(
+            name="published-scores-are-of-the-size-of-effects",
+            statement="scores from the gradient of a mean over batches of 30 pairs, as published, "
+            "add up to at least half the effect of patching all edges",
+            source=_PUBLISHED,
+            relation=">=",
+            measured="share_of_published_scale",
+            predicted=0.5,
+            where={"learned": True},
+            over=_OVER,
+            tolerance=0.0,
+            expected="refuted",
+            corrected_by="integrated-gates-add-up",
+        ),
+        Claim(
+            name="twenty-points-are-enough",
+            statement="doubling 20 points of the integration changes no mean score by 0.01",
+            source=Source(key="seqtheory", place="step doubling"),
+            relation="<=",
+            measured="step_doubling_gates",
+            predicted=0.01,
+            where={"learned": True},
+            over=_OVER,
+            tolerance=0.0,
+        ),
+    )
+
+    def grid(self) -> Mapping[str, Iterable[Any]]:
+        return dict(
+            toy=self.toys,
+            task=self.tasks,
+            resolution=self.resolutions,
+            positional=self.positional,
+            pairs=(self.pairs,),
+            max_steps=(self.max_steps,),
+            seed=range(self.seeds),
+        )
+
+    @staticmethod
+    def measure(
+        rng: np.random.Generator,
+        *,
+        toy: str,
+        task: str,
+        resolution: str,
+        positional: bool,
+        pairs: int,
+        max_steps: int | None,
+        seed: int,
+    ) -> dict[str, Any]:
+        """Agreement of every method with exact patching, and what is left to complete."""
+        found = trained(
+            toy, TASKS[task], seed=seed, max_steps=max_steps, checkpoint=scratch.checkpoint("toy")
+        )
+        graph = EdgeGraph(found.model, resolution=resolution)
+        runs = EdgeRuns(graph, drawn(task, pairs, seed=PAIRS_SEED, positional=positional))
+        effects = exact(runs, positional=positional)
+        metrics: dict[str, Any] = {
+            "accuracy": found.accuracy,
+            "learned": found.accuracy >= LEARNED,
+            "edges": len(graph) * (runs.pairs.length if positional else 1),
+            "effects": effects.mean(dim=-1).numpy(),
+        }
+        for method in METHODS:
+            attribution = attribute(runs, method, positional=positional)
+            metrics |= _agreement(runs, attribution, effects, method)
+            if method in INTEGRATED:
+                metrics[f"step_doubling_{method}"] = step_doubling_error(runs, method, POINTS)
+
+        def gates(points: tuple[float, ...]) -> Attribution:
+            return attribute(runs, "gates", positional=positional, points=points)
+
+        few, published = midpoints(PUBLISHED_POINTS), published_points(PUBLISHED_POINTS)
+        together = gates(published)
+        total = abs(together.effect_of_all)
+        return {
+            **metrics,
+            **_agreement(runs, together, effects, "published"),
+            "spearman_eap_less": metrics["spearman_eap"] - _RANKS,
+            "gap_gates_midpoints": abs(gates(few).completeness_gap),
+            "gap_gates_published": abs(together.completeness_gap),
+            "largest_of_single_step": float(gates(published_points(1)).mean.abs().max()),
+            "share_of_published_scale": (
+                abs(float(together.mean.sum())) / PUBLISHED_BATCH / total if total else math.nan
+            ),
+        }
+
+
+def drawn(task: str, pairs: int, *, seed: int, positional: bool) -> PromptPairs:
+    """Pairs of a task; where single positions are told apart, those of one template."""
+    if positional:
+        return aligned_pairs(TASKS[task], pairs, seed=seed)
+    return TASKS[task].pairs(pairs, seed=seed)
+
+
+def _agreement(
+    runs: EdgeRuns,
+    attribution: Attribution,
+    effects: Float[Tensor, "sources destinations positions pairs"],
+    name: str,
+) -> dict[str, Any]:
+    """Correlations with intervals over pairs, and the scores for the figure."""
+    found = agreement(runs, attribution, effects)
+    metrics: dict[str, Any] = {
+        f"top_overlap_{name}": found.top_overlap,
+        f"same_sign_{name}": found.same_sign,
+        f"gap_{name}": found.completeness_gap,
+        f"scores_{name}": attribution.mean.numpy(),
+    }
+    for kind in ("pearson", "spearman"):
+        correlation = getattr(found, kind)
+        metrics[f"{kind}_{name}"] = correlation.value
+        metrics[f"{kind}_{name}_low"] = correlation.low
+        metrics[f"{kind}_{name}_high"] = correlation.high
+    return metrics
