@@ -119,8 +119,8 @@ def tap_shares(
     """
     table = shift_table(effects[None], pairs.roles, pairs.meta["format"])
     at_name = table[table["role"] == [FORMATS[i].changed for i in table["format"]]]
-    shares = at_name.groupby("tap")["share"].sum() / len(FORMATS)
-    return shares.reindex(range(len(effects)), fill_value=0.0).to_numpy()
+    shares = [at_name.loc[at_name["tap"] == tap, "share"].sum() for tap in range(len(effects))]
+    return np.array(shares, dtype=float) / len(FORMATS)
 
 
 def codes(

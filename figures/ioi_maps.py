@@ -105,7 +105,7 @@ def ioi_ablations(rows: DataFrame) -> Figure:
         len(toys), 2, figsize=(FULL_WIDTH, 0.4 + 1.7 * len(toys)), squeeze=False, sharey=True
     )
     for (left, right), (toy, at) in zip(axes, rows.groupby("toy", sort=False), strict=True):
-        blocks = [f"{i} {name}" for i, name in enumerate(TOYS[toy].layers)]
+        blocks = [f"{i} {name}" for i, name in enumerate(TOYS[str(toy)].layers)]
         heard = _columns(at, "all_patched_accuracy", "alone_accuracy", "accuracy")
         _bars(left, heard, ["none", *blocks, "all"])
         _bars(right, _columns(at, "removed_probability", "relative_probability"), [*blocks, "none"])
@@ -243,12 +243,11 @@ def _heat(axis: Axes, cells: np.ndarray, scale: Normalize, colors: str) -> None:
 
 
 def _numbers(axis: Axes, cells: np.ndarray, scale: Normalize, colors: str) -> None:
-    """A map of slots by slots with its numbers."""
+    """A map of slots by slots with its numbers, at most 1 in size."""
     _heat(axis, cells, scale, colors)
     for (line, column), value in np.ndenumerate(cells):
-        dark = abs(scale(value) - scale(0)) > 0.6 * abs(scale(scale.vmax) - scale(0))
         axis.text(column + 0.5, line + 0.5, f"{value:.2f}", ha="center", va="center", fontsize=5,
-                  color="white" if dark else "black")  # fmt: skip
+                  color="white" if abs(value) > 0.6 else "black")  # fmt: skip
     for side in (axis.xaxis, axis.yaxis):
         _labels(side, SLOTS)
 

@@ -291,9 +291,7 @@ def _split_jaccard(
 
 def _discovered(working: EdgeRuns, validation: EdgeRuns, start: Edges) -> dict[str, Any]:
     """What ACDC leaves of a circuit, and what that does on other pairs."""
-    # Of toys that have learned nothing, the corrupted run answers as many pairs: none at all.
-    single = tuple(start.nonzero().flip(0)[:, None])
-    refined = acdc(working, start, threshold=THRESHOLD, groups=single)
+    refined = acdc(working, start, threshold=THRESHOLD)
     held_out = evaluate(validation, refined.circuit[None])
     steps = -np.diff(refined.nld)
     return {

@@ -72,7 +72,7 @@ OPPOSITE = {
     "published-points-add-up": {"gap_gates_published": 0.01},
     "published-single-step-attributes": {"largest_of_single_step": 0.3},
     "published-scores-are-of-the-size-of-effects": {"share_of_published_scale": 0.93},
-    "twenty-points-are-enough": {"step_doubling_gates": 0.02},
+    "ten-points-are-enough": {"step_doubling_gates": 0.02},
 }
 
 
