@@ -17,6 +17,7 @@ from matplotlib.patches import Rectangle
 from pandas import DataFrame
 
 from experiments.interventions.name_codes import SLOTS
+from experiments.published_ioi import ADD_SUBTRACT, REPLACE
 from experiments.tasks.ioi import FORMATS
 from experiments.toys import TOYS
 from figures.panels import GUIDE, NOTE, NothingToDrawError
@@ -28,26 +29,12 @@ WORDS = (
 )
 """A prompt whose names stand where most do; openers differ, in two tokens."""
 NAMED = tuple(i for i, word in enumerate(WORDS) if word in SLOTS)
-PUBLISHED = {
-    "replace": (
-        (1.00, 0.99, 0.99, 0.56, 0.52),
-        (0.99, 1.00, 0.99, 0.63, 0.57),
-        (0.98, 1.00, 1.00, 0.34, 0.52),
-        (0.06, 0.00, 0.01, 0.94, 0.86),
-        (0.19, 0.00, 0.00, 0.99, 0.94),
-    ),
-    "add_subtract": (
-        (1.00, 1.00, 0.99, 0.68, 0.61),
-        (0.98, 1.00, 0.95, 0.77, 0.58),
-        (1.00, 1.00, 1.00, 0.88, 0.85),
-        (0.98, 0.95, 0.96, 0.86, 0.84),
-        (1.00, 1.00, 1.00, 0.94, 0.91),
-    ),
-}
+PUBLISHED = {"replace": REPLACE, "add_subtract": ADD_SUBTRACT}
 """Successes of swaps in layer 39 of mamba-370m, by slot edited and slot of the mean (Ensign and
 Garriga-Alonso 2024, figure 8)."""
 ALONE = 0.75
 """Share of the answers that survive with the cross-talk of layer 39 of mamba-370m alone."""
+_SWAPPED = {"replace": "replaced", "add_subtract": "added, subtracted"}
 _SIGNED, _SHARE = "RdBu_r", "Blues"
 _TINY: dict[str, Any] = dict(labelsize=5, length=0, pad=1)
 
@@ -123,7 +110,7 @@ def ioi_cosines(rows: DataFrame) -> Figure:
     columns = min(len(models), 4)
     lines = math.ceil(len(models) / columns)
     figure, axes = plt.subplots(
-        2 * lines, columns, figsize=(FULL_WIDTH, 0.6 + 2.4 * lines), squeeze=False,
+        2 * lines, columns, figsize=(FULL_WIDTH, 0.6 + 2.6 * lines), squeeze=False,
         height_ratios=[3, 2] * lines,
     )  # fmt: skip
     for axis in axes.flat:
@@ -150,22 +137,25 @@ def ioi_swaps(rows: DataFrame) -> Figure:
     """Share of prompts in which names are swapped by mean codes, beside the published ones."""
     rows = _carried(_solved(rows))
     toys = list(rows["toy"].unique())
-    how = {"replace": "replaced", "add_subtract": "added, subtracted"}
+    columns = int(rows["toy"].value_counts().max()) + 1
     figure, axes = plt.subplots(
-        len(toys), 4, figsize=(FULL_WIDTH, 0.75 + 1.6 * len(toys)), squeeze=False, sharex=True,
-        sharey=True,
+        2 * len(toys), columns, figsize=(FULL_WIDTH, 0.8 + 2.6 * len(toys)), squeeze=False,
+        sharex=True, sharey=True,
     )  # fmt: skip
-    for line, (toy, at) in zip(axes, rows.groupby("toy", sort=False), strict=True):
-        panels = [(_mean(at, name), f"{toy}, {_seeds(at)}\n{word}") for name, word in how.items()]
-        panels += [(np.array(PUBLISHED[name]), f"mamba-370m, published\n{word}")
-                   for name, word in how.items()]  # fmt: skip
-        for axis, (cells, title) in zip(line, panels, strict=True):
-            _numbers(axis, cells, Normalize(0, 1), _SHARE)
-            axis.set_title(title, fontsize=6)
-            axis.set_aspect("equal")
-        line[0].set_ylabel("edited slot", fontsize=7)
+    for k, toy in enumerate(toys):
+        models = list(_models(rows[rows["toy"] == toy]))
+        for line, (name, word) in zip(axes[2 * k :], _SWAPPED.items(), strict=False):
+            panels = [(f"{toy}\n{seed}", model[name]) for seed, model in models]
+            panels.append(("mamba-370m\npublished", np.array(PUBLISHED[name])))
+            for axis, (title, cells) in zip(line, panels, strict=False):
+                _numbers(axis, cells, Normalize(0, 1), _SHARE)
+                axis.set_aspect("equal")
+                axis.set_title(title, fontsize=6)
+            for axis in line[len(panels) :]:
+                axis.axis("off")
+            line[0].set_ylabel(f"{word}:\nedited slot", fontsize=6)
     for axis in axes[-1]:
-        axis.set_xlabel("mean of slot", fontsize=7)
+        axis.set_xlabel("mean of slot", fontsize=6)
     _bar(figure, axes, Normalize(0, 1), _SHARE, "share of prompts with the answer of the swap")
     return figure
 

@@ -403,7 +403,7 @@ GALLERY: dict[str, Plate] = {
         "What each token writes into the state of the bottleneck, as read at the last token: "
         "toward the name of each slot, beside names that the prompt has not, and toward the answer "
         "beside that of the corrupted prompt. Boxes: tokens that the convolution carries the name "
-        "to; their sums, at the right, are for first mentions and against second ones.",
+        "to, whose sums are at the right: for first mentions, against second ones.",
         ioi_maps.ioi_writes,
     ),
     "toys": Plate(

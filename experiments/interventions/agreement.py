@@ -102,10 +102,10 @@ def agreement(
 ) -> Agreement:
     """Over the edges that have exact effects, NaN being those of the others.
 
-    Edges whose source writes the same in both runs of every pair do not count: score and effect are
-    0 there whatever the method. ValueError where a correlation is not defined, as all scores or all
-    effects are the same, or there are fewer than 3 edges or 2 pairs; in a resample such a
-    correlation is 0.
+    Edges with no effect and no score in any pair do not count, such as those whose source writes
+    the same in both runs: they would agree whatever the method. ValueError where a correlation is
+    not defined, as all scores or all effects are the same, or there are fewer than 3 edges or 2
+    pairs; in a resample such a correlation is 0.
     """
     if effects.shape != attribution.scores.shape:
         raise ValueError(
@@ -113,6 +113,8 @@ def agreement(
             f"got {tuple(effects.shape)}"
         )
     compared = _candidates(runs, effects.shape[2]) & ~effects.isnan().any(dim=-1)
+    acting = (attribution.scores != 0).any(dim=-1) | (effects != 0).any(dim=-1)
+    compared &= acting
     x, y = (values[compared].numpy().T for values in (attribution.scores, effects))
     pairs, edges = x.shape
     checks.ordered(fewest_edges=FEWEST_EDGES, edges_with_effects=edges)

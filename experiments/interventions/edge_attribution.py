@@ -108,11 +108,14 @@ def attribute(
     )
 
 
-def step_doubling_error(runs: EdgeRuns, method: str, points: int) -> float:
+def step_doubling_error(
+    runs: EdgeRuns, method: str, points: int, *, positional: bool = True
+) -> float:
     """Largest change of a mean score when the points of its path are doubled."""
     checks.one_of(INTEGRATED, method=method)
     coarse, fine = (
-        attribute(runs, method, points=midpoints(count)).mean for count in (points, 2 * points)
+        attribute(runs, method, positional=positional, points=midpoints(count)).mean
+        for count in (points, 2 * points)
     )
     return float((fine - coarse).abs().max())
 

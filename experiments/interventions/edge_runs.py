@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bounds import checks
@@ -24,8 +24,7 @@ class EdgeRuns:
     def __init__(self, graph: EdgeGraph, pairs: PromptPairs, *, rows: int = ROWS) -> None:
         checks.count(rows=rows)
         self.graph, self.pairs, self.rows = graph, pairs, rows
-        self.clean: Run = graph.run(pairs.clean, pairs.out)
-        self.corrupted: Run = graph.run(pairs.corrupted, pairs.out)
+        self.clean, self.corrupted = self._run(pairs.clean), self._run(pairs.corrupted)
 
     @cached_property
     def differences(self) -> Float[Tensor, "sources pairs length d_model"]:
@@ -76,6 +75,17 @@ class EdgeRuns:
             i, j = wrong.nonzero()[0].tolist()
             names = f"{self.graph.sources[i]} -> {self.graph.destinations[j]}"
             raise ValueError(f"edges must be edges of the graph, got {names}")
+
+    def _run(self, tokens: Int[Tensor, "pairs length"]) -> Run:
+        parts = [
+            self.graph.run(tokens[some], self.pairs.out[some])
+            for some in batches(len(self.pairs), self.rows)
+        ]
+        return Run(
+            stream=torch.cat([part.stream for part in parts], dim=1),
+            written=torch.cat([part.written for part in parts], dim=1),
+            logits=torch.cat([part.logits for part in parts]),
+        )
 
     def _patched(
         self, edges: Bool[Tensor, "rows sources destinations positions"], pair: Tensor

@@ -139,6 +139,8 @@ def swap_margins(
     slots, device = len(means.slots), next(model.parameters()).device
     margins = torch.full(fits.shape, torch.nan, dtype=torch.float64)
     for part in fits.any(dim=0).nonzero()[:, 0].split(max(1, rows // slots)):
+        if not len(part):  # the only part, where no pair fits
+            break
         row, ends = torch.arange(len(part)), pairs.out[part, None].to(device)
         with model.record(site, stream) as clean:
             model(pairs.clean[part].to(device), ends)

@@ -44,13 +44,13 @@ class IOIMaps(Study):
     """Prompts in which a first mention is swapped, on average by slot; second ones, in all."""
     max_steps: int | None = None
     """How long each toy may train, instead of as long as it says."""
-    seeds: int = 4
+    seeds: int = 5
 
     name = "ioi-maps"
     title = "The mechanism of indirect object identification"
     version = 1
     presets = {
-        "quick": Preset(expected_time="2 min"),
+        "quick": Preset(expected_time="20 s", axes=dict(seeds=3)),
         "small": Preset(
             expected_time="15 min", axes=dict(toys=("toy-2x64", "toy-mamba2", "toy-hybrid"))
         ),
@@ -58,7 +58,7 @@ class IOIMaps(Study):
             expected_time="4 h",
             axes=dict(
                 toys=("toy-2x64", "toy-mamba2", "toy-hybrid", "toy-4x64"),
-                pairs=80, averaged=10_000, swapped=101, seeds=5,
+                pairs=80, averaged=10_000, swapped=101,
             ),
         ),
     }  # fmt: skip
@@ -124,7 +124,8 @@ class IOIMaps(Study):
             Claim(
                 name=f"{which}-mentions-are-interchangeable-{how.replace('_', '-')}",
                 statement=f"mean codes of {which} mentions, of whichever slot, swap names in a "
-                f"slot of {which} mentions in at least 0.8 of the prompts "
+                f"slot of {which} mentions in at least 0.8 of the prompts, put in at all of the "
+                "four tokens from the name on "
                 f"({how.replace('_', ' and ')}; mamba-370m: {figure})",
                 source=_published("figure 8"),
                 relation=">=", measured=f"{how}_{which}", predicted=0.8, **_CARRIED,

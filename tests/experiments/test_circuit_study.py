@@ -68,7 +68,6 @@ OPPOSITE = {
     "without-the-circuit-nothing-is-left": {"complement_accuracy": 0.85},
     "attribution-patching-makes-faithful-circuits": {"shortfall_eap": 0.0},
     "integration-makes-faithful-circuits": {"shortfall_inputs": 0.2},
-    "discovery-keeps-what-it-promises": {"largest_drop_of_acdc": 0.011},
 }
 
 

@@ -113,11 +113,13 @@ def test_bars_are_means_and_dots_are_seeds():
 
 def test_swaps_stand_beside_the_published_ones():
     figure = draw(ioi_swaps, made_up())
-    put, added, published_put, published_added = maps(figure)
-    np.testing.assert_allclose(put[0], [0.9, 0.9, 0.9, 0.2, 0.2])
-    np.testing.assert_allclose(added, 0.9)
-    np.testing.assert_allclose(published_put, PUBLISHED["replace"])
-    np.testing.assert_allclose(published_added, PUBLISHED["add_subtract"])
+    drawn = maps(figure)
+    assert len(drawn) == 2 * (3 + 1)  # of three seeds and the published one, in two ways
+    for put, added in zip(drawn[:3], drawn[4:7], strict=True):
+        np.testing.assert_allclose(put[0], [0.9, 0.9, 0.9, 0.2, 0.2])
+        np.testing.assert_allclose(added, 0.9)
+    np.testing.assert_allclose(drawn[3], PUBLISHED["replace"])
+    np.testing.assert_allclose(drawn[7], PUBLISHED["add_subtract"])
     assert [text.get_text() for text in figure.axes[0].texts][:5] == [*["0.90"] * 3, "0.20", "0.20"]
 
 

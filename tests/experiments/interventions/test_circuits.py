@@ -51,7 +51,7 @@ def test_circuits_are_evaluated_each_on_its_own(seed, rows):
         torch.testing.assert_close(runs.nld(logits(runs, circuit)), nld, **EXACT)
 
 
-@settings(max_examples=12)
+@settings(max_examples=10)
 @given(
     layers=MODELS, resolution=RESOLUTIONS, positions=st.sampled_from([1, 7]),
     share=SHARES, seed=SEEDS,
