@@ -122,7 +122,9 @@ def measured(monkeypatch: pytest.MonkeyPatch, toy: str) -> dict[str, Any]:
     """Of an untrained toy, whose accuracy is that of chance."""
 
     def untrained(name: str, task: Any, *, seed: int, **_: Any) -> TrainedToy:
-        return TrainedToy(model=build(name, task, seed=seed), steps=0, accuracies={0: 0.0})
+        return TrainedToy(
+            model=build(name, task, seed=seed), steps=0, accuracies={0: 0.0}, accuracy=0.0
+        )
 
     monkeypatch.setattr(ioi_maps, "trained", untrained)
     return IOIMaps.measure(np.random.default_rng(0), toy=toy, seed=0, **TINY)
