@@ -17,7 +17,7 @@ from pandas import DataFrame, Series
 
 from experiments.interventions.circuits import jaccard
 from experiments.interventions.edge_graph import EdgeGraph
-from experiments.studies.edge_attribution import PAIRS_SEED, drawn
+from experiments.studies.toy_edges import PAIRS_SEED, drawn
 from experiments.toys import TASKS, TOYS, build
 from figures.circuits import trained_models
 from figures.classifiers import SMALL

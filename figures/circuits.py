@@ -13,7 +13,8 @@ from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 from pandas import DataFrame, Series
 
 from experiments.interventions.branches import RESOLUTIONS
-from experiments.studies.edge_attribution import LEARNED, PUBLISHED_BATCH
+from experiments.studies.edge_attribution import PUBLISHED_BATCH
+from experiments.studies.toy_edges import LEARNED
 from experiments.toys import TOYS
 from figures.classifiers import SMALL
 from figures.panels import GUIDE, NOTE, NothingToDrawError

@@ -108,16 +108,12 @@ def attribute(
     )
 
 
-def step_doubling_error(
-    runs: EdgeRuns, method: str, points: int, *, positional: bool = True
-) -> float:
-    """Largest change of a mean score when the points of its path are doubled."""
-    checks.one_of(INTEGRATED, method=method)
-    coarse, fine = (
-        attribute(runs, method, positional=positional, points=midpoints(count)).mean
-        for count in (points, 2 * points)
-    )
-    return float((fine - coarse).abs().max())
+def step_doubling_error(runs: EdgeRuns, fine: Attribution, points: int) -> float:
+    """Largest change of a mean score from these midpoints to `fine`, which has twice as many."""
+    checks.one_of(INTEGRATED, method=fine.method)
+    positional = fine.scores.shape[2] > 1
+    coarse = attribute(runs, fine.method, positional=positional, points=midpoints(points))
+    return float((fine.mean - coarse.mean).abs().max())
 
 
 def _scores(

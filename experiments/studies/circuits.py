@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,8 @@ from experiments.interventions.edge_graph import EdgeGraph
 from experiments.interventions.edge_patching import exact
 from experiments.interventions.edge_runs import EdgeRuns
 from experiments.interventions.faithfulness import faithfulness_curve
-from experiments.studies.edge_attribution import LEARNED, PAIRS_SEED, UNALIGNED, drawn
-from experiments.study import Preset, Study, Trial
+from experiments.studies.toy_edges import LEARNED, OVER, PAIRS_SEED, ToyEdges, drawn
+from experiments.study import Preset
 from experiments.toys import TASKS, TOYS, trained
 
 if TYPE_CHECKING:
@@ -40,25 +39,11 @@ _NARROW = 0.11
 VALIDATION_SEED = 28
 """As published; circuits are searched on other pairs."""
 _SOURCE = Source(key="ensign2024investigating", place="section 6")
-_OVER = ("toy", "task", "resolution", "positional", "pairs", "max_steps")
 
 
 @dataclass(frozen=True)
-class CircuitStudy(Study):
+class CircuitStudy(ToyEdges):
     """Searched on one set of pairs, judged on another; random edges and complements beside them."""
-
-    toys: tuple[str, ...] = ("toy-2x64",)
-    """Names in `experiments.toys.TOYS`."""
-    tasks: tuple[str, ...] = ("ioi",)
-    """Names in `experiments.toys.TASKS`."""
-    resolutions: tuple[str, ...] = ("tap",)
-    positional: tuple[bool, ...] = (True,)
-    """Whether an edge is one at a single position."""
-    pairs: int = 60
-    """To search with; as many others to judge by."""
-    max_steps: int | None = None
-    """How long each toy may train, instead of as long as the toy says."""
-    seeds: int = 5
 
     name = "circuits"
     title = "Small circuits and their faithfulness"
@@ -95,7 +80,7 @@ class CircuitStudy(Study):
             measured="share_gates",
             predicted=0.2,
             where={"positional": True, "learned": True},
-            over=_OVER,
+            over=OVER,
             tolerance=0.0,
         ),
         Claim(
@@ -107,7 +92,7 @@ class CircuitStudy(Study):
             measured="held_out_accuracy_gates",
             predicted=0.75,
             where={"learned": True},
-            over=_OVER,
+            over=OVER,
             tolerance=0.0,
         ),
         Claim(
@@ -118,7 +103,7 @@ class CircuitStudy(Study):
             measured="random_accuracy",
             predicted=0.3,
             where={"learned": True},
-            over=_OVER,
+            over=OVER,
             tolerance=0.0,
         ),
         Claim(
@@ -129,7 +114,7 @@ class CircuitStudy(Study):
             measured="complement_accuracy",
             predicted=0.3,
             where={"learned": True},
-            over=_OVER,
+            over=OVER,
             tolerance=0.0,
         ),
         Claim(
@@ -142,7 +127,7 @@ class CircuitStudy(Study):
             measured="shortfall_eap",
             predicted=0.02,
             where={"positional": True, "learned": True},
-            over=_OVER,
+            over=OVER,
             tolerance=0.0,
             expected="refuted",
             corrected_by="integration-makes-faithful-circuits",
@@ -157,29 +142,10 @@ class CircuitStudy(Study):
             measured="shortfall_inputs",
             predicted=0.05,
             where={"positional": True, "learned": True},
-            over=_OVER,
+            over=OVER,
             tolerance=0.0,
         ),
     )
-
-    def grid(self) -> Mapping[str, Iterable[Any]]:
-        return dict(
-            toy=self.toys,
-            task=self.tasks,
-            resolution=self.resolutions,
-            positional=self.positional,
-            pairs=(self.pairs,),
-            max_steps=(self.max_steps,),
-            seed=range(self.seeds),
-        )
-
-    def trials(self) -> tuple[Trial, ...]:
-        """The grid; where prompts share no positions, without single ones."""
-        return tuple(
-            trial
-            for trial in super().trials()
-            if not (trial.config["positional"] and trial.config["task"] in UNALIGNED)
-        )
 
     @staticmethod
     def measure(
@@ -259,7 +225,7 @@ class CircuitStudy(Study):
         rows["seed_jaccard"] = np.nan
         if "circuit_gates" not in rows:
             return rows
-        for _, group in rows[rows["learned"]].groupby(list(_OVER), dropna=False):
+        for _, group in rows[rows["learned"]].groupby(list(OVER), dropna=False):
             circuits = [
                 torch.as_tensor(np.asarray(found, dtype=bool)) for found in group["circuit_gates"]
             ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,39 +27,20 @@ from experiments.interventions.edge_attribution import (
 from experiments.interventions.edge_graph import EdgeGraph
 from experiments.interventions.edge_patching import exact
 from experiments.interventions.edge_runs import EdgeRuns
-from experiments.study import Preset, Study, Trial
-from experiments.tasks.prompt_pairs import PromptPairs, aligned_pairs
+from experiments.studies.toy_edges import LEARNED, OVER, PAIRS_SEED, ToyEdges, drawn
+from experiments.study import Preset
 from experiments.toys import TASKS, TOYS, trained
 
-PAIRS_SEED = 27
-"""As published."""
-UNALIGNED = ("induction",)
-"""Tasks whose roles stand elsewhere in every prompt."""
-LEARNED = 0.96
-"""Accuracy from which on it makes sense to ask how a toy does it."""
 PUBLISHED_POINTS, PUBLISHED_BATCH = 5, 30
 """Points of the published integration, and pairs in a batch of it."""
 _RANKS = 0.05
 """By how much a rank correlation may be lower and still be no worse."""
 _PUBLISHED = Source(key="ensign2024investigating", place="appendix on edge attribution, code")
-_OVER = ("toy", "task", "resolution", "positional", "pairs", "max_steps")
 
 
 @dataclass(frozen=True)
-class EdgeAttributionStudy(Study):
+class EdgeAttributionStudy(ToyEdges):
     """Every edge of trained toys patched alone, beside all estimates of what that would do."""
-
-    toys: tuple[str, ...] = ("toy-2x64",)
-    """Names in `experiments.toys.TOYS`."""
-    tasks: tuple[str, ...] = ("ioi",)
-    """Names in `experiments.toys.TASKS`."""
-    resolutions: tuple[str, ...] = ("tap",)
-    positional: tuple[bool, ...] = (True,)
-    """Whether an edge is one at a single position."""
-    pairs: int = 60
-    max_steps: int | None = None
-    """How long each toy may train, instead of as long as the toy says."""
-    seeds: int = 5
 
     name = "edge-attribution"
     title = "Attributions of edges against patching them"
@@ -96,7 +76,7 @@ class EdgeAttributionStudy(Study):
             measured="pearson_eap",
             predicted=0.9,
             where={"learned": True},
-            over=_OVER,
+            over=OVER,
             tolerance=0.0,
         ),
         Claim(
@@ -108,7 +88,7 @@ class EdgeAttributionStudy(Study):
             measured="pearson_gates",
             predicted=0.97,
             where={"learned": True},
-            over=_OVER,
+            over=OVER,
             tolerance=0.0,
         ),
         Claim(
@@ -120,7 +100,7 @@ class EdgeAttributionStudy(Study):
             measured="spearman_gates",
             predicted="spearman_eap_less",
             where={"learned": True},
-            over=_OVER,
+            over=OVER,
             tolerance=0.0,
         ),
         Claim(
@@ -132,7 +112,7 @@ class EdgeAttributionStudy(Study):
             measured="gap_gates_midpoints",
             predicted=0.03,
             where={"learned": True},
-            over=_OVER,
+            over=OVER,
             tolerance=0.0,
         ),
         Claim(
@@ -144,7 +124,7 @@ class EdgeAttributionStudy(Study):
             measured="gap_gates_published",
             predicted=0.03,
             where={"learned": True},
-            over=_OVER,
+            over=OVER,
             tolerance=0.0,
             expected="refuted",
             corrected_by="integrated-gates-add-up",
@@ -158,7 +138,7 @@ class EdgeAttributionStudy(Study):
             measured="largest_of_single_step",
             predicted=0.01,
             where={"learned": True},
-            over=_OVER,
+            over=OVER,
             tolerance=0.0,
             expected="refuted",
             corrected_by="attribution-patching-agrees-with-patching",
@@ -172,7 +152,7 @@ class EdgeAttributionStudy(Study):
             measured="share_of_published_scale",
             predicted=0.5,
             where={"learned": True},
-            over=_OVER,
+            over=OVER,
             tolerance=0.0,
             expected="refuted",
             corrected_by="integrated-gates-add-up",
@@ -185,29 +165,10 @@ class EdgeAttributionStudy(Study):
             measured="step_doubling_gates",
             predicted=0.01,
             where={"learned": True},
-            over=_OVER,
+            over=OVER,
             tolerance=0.0,
         ),
     )
-
-    def grid(self) -> Mapping[str, Iterable[Any]]:
-        return dict(
-            toy=self.toys,
-            task=self.tasks,
-            resolution=self.resolutions,
-            positional=self.positional,
-            pairs=(self.pairs,),
-            max_steps=(self.max_steps,),
-            seed=range(self.seeds),
-        )
-
-    def trials(self) -> tuple[Trial, ...]:
-        """The grid; where prompts share no positions, without single ones."""
-        return tuple(
-            trial
-            for trial in super().trials()
-            if not (trial.config["positional"] and trial.config["task"] in UNALIGNED)
-        )
 
     @staticmethod
     def measure(
@@ -237,7 +198,7 @@ class EdgeAttributionStudy(Study):
         for method in METHODS:
             attribution, error = attribute(runs, method, positional=positional), None
             if method in INTEGRATED:
-                error = step_doubling_error(runs, method, POINTS // 2, positional=positional)
+                error = step_doubling_error(runs, attribution, POINTS // 2)
                 metrics[f"step_doubling_{method}"] = error
             metrics |= _agreement(runs, attribution, effects, method, error)
 
@@ -258,13 +219,6 @@ class EdgeAttributionStudy(Study):
                 abs(float(together.mean.sum())) / PUBLISHED_BATCH / total if total else math.nan
             ),
         }
-
-
-def drawn(task: str, pairs: int, *, seed: int, positional: bool) -> PromptPairs:
-    """Pairs of a task; where single positions are told apart, those of one template."""
-    if positional:
-        return aligned_pairs(TASKS[task], pairs, seed=seed)
-    return TASKS[task].pairs(pairs, seed=seed)
 
 
 def _agreement(

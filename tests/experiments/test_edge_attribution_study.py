@@ -16,8 +16,8 @@ from experiments.interventions.edge_attribution import METHODS
 from experiments.studies.edge_attribution import (
     PUBLISHED_BATCH,
     EdgeAttributionStudy,
-    drawn,
 )
+from experiments.studies.toy_edges import drawn
 from experiments.studies.toys import Toys
 from experiments.toys import TASKS, TOYS
 
