@@ -16,7 +16,7 @@ from torch import Tensor
 
 from experiments.interventions.ablations import cross_talk, mixing_blocks, zero_ablation
 from experiments.interventions.greedy_ablations import greedy_cross_talk
-from experiments.interventions.name_codes import SLOTS, NameMeans, name_means, swap_margins
+from experiments.interventions.name_codes import SLOTS, NameMeans, name_means, swap_successes
 from experiments.interventions.pair_maps import resample_map, tap_map
 from experiments.interventions.pair_runs import pair_runs
 from experiments.interventions.shift import dominant_shift, shift_table
@@ -135,14 +135,18 @@ def codes(
     prompts = ALIGNED.pairs(averaged, seed=WORKING).doubled()
     joint = name_means(model, prompts, block, range(width))
     at_tap = replace(joint, offsets=(tap,), mean=joint.mean[:, :, [tap]])
-    put, added = (_successes(model, pairs, joint, how) for how in ("replace", "add-subtract"))
+
+    def swapped_by(means: NameMeans, how: str) -> Float[np.ndarray, "slots slots"]:
+        return swap_successes(model, pairs, means, how=how).nanmean(dim=-1).numpy()
+
+    put, added = (swapped_by(joint, how) for how in ("replace", "add-subtract"))
     within = np.zeros_like(put, dtype=bool)
     within[:FIRST, :FIRST] = within[FIRST:, FIRST:] = True
     return {
         "replace": put,
         "add_subtract": added,
-        "replace_at_tap": _successes(model, pairs, at_tap, "replace"),
-        "add_subtract_at_tap": _successes(model, pairs, at_tap, "add-subtract"),
+        "replace_at_tap": swapped_by(at_tap, "replace"),
+        "add_subtract_at_tap": swapped_by(at_tap, "add-subtract"),
         "code_cosines": joint.cosines().numpy(),
         "replace_first": float(put[:FIRST, :FIRST].mean()),
         "replace_second": float(put[FIRST:, FIRST:].mean()),
@@ -198,16 +202,6 @@ def bottleneck_order(model: SequenceModel, working: PromptPairs) -> dict[str, An
         "greedy_order": np.array(found.order),
         "greedy_accuracy": np.array(found.accuracy),
     }
-
-
-def _successes(
-    model: SequenceModel, pairs: PromptPairs, means: NameMeans, how: str
-) -> Float[np.ndarray, "slots slots"]:
-    """By the slot that is edited and the slot that the mean is of; NaN where nothing was."""
-    margins = [swap_margins(model, pairs, means, slot, how=how) for slot in SLOTS]
-    swapped = torch.stack(margins)
-    succeeded = (swapped > 0).double().masked_fill(swapped.isnan(), torch.nan)
-    return succeeded.nanmean(dim=-1).numpy()
 
 
 def _by_format(

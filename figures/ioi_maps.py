@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from pandas import DataFrame
 
 from experiments.interventions.name_codes import SLOTS
-from experiments.published_ioi import ADD_SUBTRACT, REPLACE
+from experiments.ioi_checkpoint.published import ADD_SUBTRACT, REPLACE
 from experiments.tasks.ioi import FORMATS
 from experiments.toys import TOYS
 from figures.panels import GUIDE, NOTE, NothingToDrawError

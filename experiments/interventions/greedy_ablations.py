@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-import torch
-
 from bounds import checks
 from experiments.interventions.ablations import cross_talk, mixing_blocks, zero_ablation
 from experiments.interventions.pair_runs import Scores
@@ -67,22 +65,6 @@ def greedy_cross_talk(
         order.append(block)
         accuracies.append(accuracy)
     return GreedyOrder(order=tuple(order), accuracy=tuple(accuracies))
-
-
-def greedy_cross_talk_by_group(
-    model: SequenceModel, pairs: PromptPairs, *, target: float = 0.9, rows: int = ROWS
-) -> dict[tuple[int, int], GreedyOrder]:
-    """`greedy_cross_talk` of the pairs of each template and format, by these two numbers."""
-    groups = torch.stack([pairs.meta["template"], pairs.meta["format"]], dim=1)
-    return {
-        (template, kind): greedy_cross_talk(
-            model,
-            pairs[(groups == torch.tensor([template, kind])).all(dim=1)],
-            target=target,
-            rows=rows,
-        )
-        for template, kind in groups.unique(dim=0).tolist()
-    }
 
 
 def _greedily(

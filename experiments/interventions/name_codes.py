@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bounds import checks
-from experiments.intervals import rate
 from experiments.interventions.patches import has_site
 from experiments.interventions.runs import ROWS, stream_site
 from experiments.models.backbone import SequenceModel
@@ -158,29 +156,24 @@ def swap_margins(
     return margins.masked_fill(~fits, torch.nan)
 
 
-def swap_matrix(
+def swap_successes(
     model: SequenceModel,
     pairs: PromptPairs,
     means: NameMeans,
     *,
     how: str = "replace",
     first: Sequence[str] = FIRST_MENTIONS,
-    confidence: float = 0.95,
     rows: int = ROWS,
-) -> pd.DataFrame:
-    """How often `swap_margins` are positive: one row for each slot edited and each source of means.
+) -> Float[Tensor, "slots slots pairs"]:
+    """Whether `swap_margins` are positive: by the slot edited, then the slot the mean is of.
 
-    With the number of swapped pairs and Clopper-Pearson intervals; no row where there were none.
+    1 or 0, NaN where a pair cannot be swapped; the mean over pairs is the published matrix.
     """
-    checks.probability(confidence=confidence)
-    table = []
-    for edited in means.slots:
-        margins = swap_margins(model, pairs, means, edited, how=how, first=first, rows=rows)
-        for source, margin in zip(means.slots, margins, strict=True):
-            if count := int((~margin.isnan()).sum()):
-                found = rate(int((margin > 0).sum()), count, confidence)
-                table.append((edited, source, count, found.estimate, found.low, found.high))
-    return pd.DataFrame(table, columns=["edited", "source", "count", "success", "low", "high"])
+    margins = torch.stack([
+        swap_margins(model, pairs, means, edited, how=how, first=first, rows=rows)
+        for edited in means.slots
+    ])  # fmt: skip
+    return (margins > 0).double().masked_fill(margins.isnan(), torch.nan)
 
 
 def _site(model: SequenceModel, block: int) -> str:

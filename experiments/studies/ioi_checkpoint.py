@@ -12,30 +12,32 @@ import numpy as np
 import pandas
 
 from bounds import checks
-from experiments import device, ioi_checkpoint_edges, ioi_checkpoint_maps
-from experiments import published_ioi as published
+from experiments import device
 from experiments.checkpoint import CheckpointError
-from experiments.ioi_checkpoint_claims import compared
-from experiments.ioi_checkpoint_comparisons import COMPARISONS
-from experiments.ioi_checkpoint_maps import Metrics, Subject
+from experiments.ioi_checkpoint import edges, maps, published
+from experiments.ioi_checkpoint.comparison import compared
+from experiments.ioi_checkpoint.edge_comparisons import EDGE_COMPARISONS
+from experiments.ioi_checkpoint.map_comparisons import MAP_COMPARISONS
+from experiments.ioi_checkpoint.maps import Metrics, Subject
 from experiments.models import checkpoints
 from experiments.study import Preset, Study
 from experiments.tasks.ioi_text import read_grammar
 
 PARTS: dict[str, Callable[[Subject], Metrics]] = {
-    "accuracy": ioi_checkpoint_maps.accuracy,
-    "ablations": ioi_checkpoint_maps.ablations,
-    "removal": ioi_checkpoint_maps.removal,
-    "cross-talk": ioi_checkpoint_maps.minimal_sets,
-    "resample": ioi_checkpoint_maps.resampling,
-    "taps": ioi_checkpoint_maps.shifts,
-    "cosines": ioi_checkpoint_maps.cosines,
-    "swaps": ioi_checkpoint_maps.swaps,
-    "edges": ioi_checkpoint_edges.attribution,
-    "patching": ioi_checkpoint_edges.patching,
-    "refinement": ioi_checkpoint_edges.refinement,
-    "positional": ioi_checkpoint_edges.positional,
+    "accuracy": maps.accuracy,
+    "ablations": maps.ablations,
+    "removal": maps.removal,
+    "cross-talk": maps.minimal_sets,
+    "resample": maps.resampling,
+    "taps": maps.shifts,
+    "cosines": maps.cosines,
+    "swaps": maps.swaps,
+    "edges": edges.attribution,
+    "patching": edges.patching,
+    "refinement": edges.refinement,
+    "positional": edges.positional,
 }
+COMPARISONS = (*MAP_COMPARISONS, *EDGE_COMPARISONS)
 _WEIGHTS = (".safetensors", ".bin")
 
 

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from experiments.interventions.greedy_ablations import (
     greedy_cross_talk,
-    greedy_cross_talk_by_group,
     greedy_removal,
 )
 from experiments.interventions.logit_difference import candidate_accuracy, relative_probability
@@ -84,17 +83,6 @@ def test_the_best_block_is_chosen_and_not_the_worst():
         model, pairs = network("mamba", "attention", seed=seed), made_pairs(count=10, seed=seed)
         orders.add(greedy_removal(model, pairs, stop=0.0).order)
     assert orders == {(0, 1), (1, 0)}
-
-
-def test_groups_are_those_of_template_and_format():
-    model, pairs = network("mamba", "attention"), made_pairs(count=12)
-    found = greedy_cross_talk_by_group(model, pairs, target=0.5)
-    groups = set(zip(pairs.meta["template"].tolist(), pairs.meta["format"].tolist(), strict=True))
-    assert set(found) == groups
-    assert len(groups) > 2
-    for (template, kind), order in found.items():
-        here = (pairs.meta["template"] == template) & (pairs.meta["format"] == kind)
-        assert order == greedy_cross_talk(model, pairs[here], target=0.5)
 
 
 def test_thresholds_are_fractions():

@@ -120,6 +120,15 @@ POSITIONAL_FROM = {
     OUT: frozenset({43, 45, 46, 47, 48}),
 }
 """And those that read block 39."""
+_UNRESOLVED = frozenset({28, 31, 32, 33, 34, 40})
+REST = {
+    "to 24-31 at n4, n5": (frozenset({10, 11, 15, 19, 20}), frozenset(range(24, 32)), (13, 15)),
+    "to 35 at names": (frozenset({15, 19, 20}), frozenset({35}), POSITIONS),
+    "from 35 at the end": (frozenset({35}), frozenset(range(37, 48)), (OUT,)),
+    "around 31 at n4, n5": (_UNRESOLVED, _UNRESOLVED, (13, 14, 15)),
+}
+"""Figures 17 to 19, where the embedding, block 0 and block 39 are hidden: writers, readers and
+positions of the edges that are left."""
 _NOT_EMBED, _NOT_FIRST = {33, *range(41, 48)}, {4, 5, *range(41, 48)}
 POSITIONAL_EMBED = _at_names(
     range(48),

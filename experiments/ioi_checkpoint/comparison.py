@@ -33,6 +33,8 @@ class Comparison:
     """One number for each cell, or by the name of the cell."""
     relation: str
     bound: float
+    source: str = "ensign2024investigating"
+    """Of the bibliography."""
     expected: Outcome = "supported"
     corrected_by: str | None = None
 
@@ -42,7 +44,7 @@ class Comparison:
         return Claim(
             name=self.name,
             statement=self.statement,
-            source=Source(key="ensign2024investigating", place=self.place),
+            source=Source(key=self.source, place=self.place),
             relation=">=" if self.relation == ">=" else "<=",
             measured="measured",
             predicted=self.bound,

@@ -10,13 +10,13 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from experiments import published_ioi as published
 from experiments.interventions.ablations import cross_talk, zero_ablation
 from experiments.interventions.greedy_ablations import greedy_cross_talk, greedy_removal
-from experiments.interventions.name_codes import SLOTS, name_means, swap_margins
+from experiments.interventions.name_codes import SLOTS, name_means, swap_successes
 from experiments.interventions.pair_maps import resample_map, tap_map
 from experiments.interventions.pair_runs import pair_runs
 from experiments.interventions.state_writes import cosine_map
+from experiments.ioi_checkpoint import published
 from experiments.models.backbone import SequenceModel
 from experiments.tasks.ioi import FORMATS
 from experiments.tasks.ioi_grammar import Grammar
@@ -167,14 +167,23 @@ def resampling(subject: Subject) -> Metrics:
 
 
 def shifts(subject: Subject) -> Metrics:
-    """The taps of the central block, each at each token, for 80 pairs a format."""
+    """Taps at each token: of the central block for 80 pairs a format, of all blocks for 10."""
     groups = subject.of_each_format(80)
     effects = np.stack([
         as_array(tap_map(subject.model, pairs, blocks=[subject.centre], rows=ROWS)[0])
         for pairs in groups
     ])  # fmt: skip
     behind = [_changed(pairs) + 1 for pairs in groups]
-    return {"tap_effects": effects, "shift": effects[np.arange(len(groups)), 1, behind]}
+    everywhere = np.stack(
+        [as_array(tap_map(subject.model, pairs, rows=ROWS)) for pairs in subject.of_each_format(10)]
+    )
+    by_block = everywhere[np.arange(len(groups)), :, 1, behind].mean(axis=0)
+    return {
+        "tap_effects": effects,
+        "shift": effects[np.arange(len(groups)), 1, behind],
+        "tap_map": everywhere.mean(axis=-1),
+        "shift_others": np.delete(by_block, subject.centre, axis=0),
+    }
 
 
 def cosines(subject: Subject) -> Metrics:
@@ -194,11 +203,9 @@ def swaps(subject: Subject) -> Metrics:
     model, pairs = subject.model, subject.aligned(1000, seed=SEED + 1)
     means = name_means(model, subject.aligned(10_000).doubled(), subject.centre, (1,), rows=ROWS)
     found = {
-        how: np.stack([
-            _success(swap_margins(model, pairs, means, slot, how=how, rows=ROWS)) for slot in SLOTS
-        ])
+        how: as_array(swap_successes(model, pairs, means, how=how, rows=ROWS))
         for how in ("replace", "add-subtract")
-    }  # fmt: skip
+    }
     first, second = found["replace"][:, :3].mean(axis=1), found["replace"][:, 3:].mean(axis=1)
     in_first = np.arange(len(SLOTS))[:, None] < 3
     return {
@@ -209,11 +216,6 @@ def swaps(subject: Subject) -> Metrics:
         "prompts_of_mean": means.count.numpy(),
         "name_cosines": as_array(means.cosines()),
     }
-
-
-def _success(margins: Tensor) -> ndarray:
-    """1 or 0, NaN where a pair cannot be swapped."""
-    return as_array(torch.where(margins.isnan(), margins, (margins > 0).double()))
 
 
 def _changed(pairs: PromptPairs) -> int:

@@ -14,23 +14,24 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
-from experiments import ioi_checkpoint_edges, ioi_checkpoint_maps
-from experiments import published_ioi as published
 from experiments.checkpoint import CheckpointError
 from experiments.claims import asserted
 from experiments.commands import main
 from experiments.interventions.acdc import Refined
 from experiments.interventions.circuit_search import Found, ranked
-from experiments.interventions.edge_attribution import Attribution
+from experiments.interventions.edge_attribution import Attribution, attribute
+from experiments.interventions.edge_patching import exact
 from experiments.interventions.greedy_ablations import GreedyOrder
 from experiments.interventions.pair_runs import pair_runs
-from experiments.ioi_checkpoint_claims import compared
-from experiments.ioi_checkpoint_comparisons import COMPARISONS
-from experiments.ioi_checkpoint_maps import Subject
+from experiments.ioi_checkpoint import edges, maps, published
+from experiments.ioi_checkpoint.comparison import compared
+from experiments.ioi_checkpoint.edges import edges_between
+from experiments.ioi_checkpoint.maps import Subject
 from experiments.models import checkpoints
 from experiments.models.backbone import ModelConfig, SequenceModel
-from experiments.studies.ioi_checkpoint import PARTS, IOICheckpoint, digest
+from experiments.studies.ioi_checkpoint import COMPARISONS, PARTS, IOICheckpoint, digest
 from experiments.tasks.ioi import FORMATS
 from experiments.tasks.ioi_text import read_grammar
 from experiments.tasks.sequences import DataFileError
@@ -119,12 +120,12 @@ def test_published_numbers_say_nothing_of_other_models(folders):
 
 
 def test_the_example_prompt_is_the_published_one(subject):
-    tokens = ioi_checkpoint_maps._example(subject.grammar, "Lauren")
+    tokens = maps._example(subject.grammar, "Lauren")
     assert "".join(subject.grammar.words(torch.tensor(tokens))) == (
         "<|endoftext|>Friends Lauren, Isaac and Lucas went to the office. "
         "Isaac and Lucas gave a necklace to"
     )
-    assert ioi_checkpoint_maps._example(subject.grammar, "Zbigniew") is None
+    assert maps._example(subject.grammar, "Zbigniew") is None
 
 
 def test_sizes_and_seeds(subject):
@@ -136,26 +137,31 @@ def test_sizes_and_seeds(subject):
     for kind, pairs in enumerate(subject.of_each_format(300)):
         assert (pairs.meta["format"] == kind).all()
         ((_, at),) = {(int(i), int(j)) for i, j in pairs.changed.nonzero() if i == 0}
-        assert published.CHANGED[kind] == at == ioi_checkpoint_maps._changed(pairs)
+        assert published.CHANGED[kind] == at == maps._changed(pairs)
         assert pairs.length == published.LENGTH
 
 
 def test_taps_and_positions_are_those_of_the_changed_names(subject, monkeypatch):
     """Effects that tell where they are."""
 
-    def effects(model, pairs, **options):
-        return torch.arange(80.0).view(1, 4, 20, 1).expand(-1, -1, -1, len(pairs)).clone()
+    def effects(model, pairs, blocks=(0, 1, 2), **options):
+        cells = torch.arange(80.0).view(4, 20, 1).expand(-1, -1, len(pairs))
+        return torch.stack([cells + 1000 * block for block in blocks])
 
-    monkeypatch.setattr(ioi_checkpoint_maps, "tap_map", effects)
-    found = PARTS["taps"](subject)["shift"]
+    monkeypatch.setattr(maps, "tap_map", effects)
+    everything = PARTS["taps"](subject)
+    found = everything["shift"] - 2000
     expected = [20 + at + 1 for at in published.CHANGED]
     np.testing.assert_array_equal(found, np.tile(np.array(expected)[:, None], found.shape[1]))
+    assert everything["shift_others"].shape == (2, 2)
+    np.testing.assert_allclose(everything["shift_others"].T, np.mean(expected) + [[0, 1000]] * 2)
+    assert everything["tap_map"].shape == (5, 3, 4, 20)
 
     def cells(model, pairs, **options):
         blocks, length = torch.meshgrid(torch.arange(48.0), torch.arange(20.0), indexing="ij")
         return (100 * blocks + length)[..., None].expand(-1, -1, len(pairs))
 
-    monkeypatch.setattr(ioi_checkpoint_maps, "resample_map", cells)
+    monkeypatch.setattr(maps, "resample_map", cells)
     monkeypatch.setattr(Subject, "centre", published.CENTRE)
     found = PARTS["resample"](subject)
     assert found["resample_centre"][:, 0].tolist() == [3903, 3905, 3907]
@@ -178,8 +184,8 @@ def test_blocks_of_minimal_sets_are_counted(deep, monkeypatch):
         left = [[len({*range(48)} - some)] * len(pairs) for some in sets]
         return SimpleNamespace(candidate_accuracy=torch.tensor(left, dtype=torch.float64))
 
-    monkeypatch.setattr(ioi_checkpoint_maps, "greedy_cross_talk", found)
-    monkeypatch.setattr(ioi_checkpoint_maps, "cross_talk", patched)
+    monkeypatch.setattr(maps, "greedy_cross_talk", found)
+    monkeypatch.setattr(maps, "cross_talk", patched)
     metrics = PARTS["cross-talk"](deep)
     assert metrics["centre_first"].mean() == 3 / 5
     assert metrics["in_minimal_set"].shape == (48, 20)
@@ -193,13 +199,11 @@ def test_blocks_of_minimal_sets_are_counted(deep, monkeypatch):
 def test_a_pair_and_its_exchange_are_one_repeat(subject):
     """Four pairs, then the same exchanged."""
     values = torch.tensor([[0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 12.0, 13.0]])
-    assert ioi_checkpoint_maps.by_pair(values).tolist() == [[5.0, 6.0, 7.0, 8.0]]
+    assert maps.by_pair(values).tolist() == [[5.0, 6.0, 7.0, 8.0]]
     pairs = subject.pairs(200)
     runs = pair_runs(subject.model, pairs.doubled()).clean.logit_difference
     both = [pair_runs(subject.model, x).clean.logit_difference for x in (pairs, pairs.swapped())]
-    np.testing.assert_allclose(
-        ioi_checkpoint_maps.by_pair(runs), (both[0] + both[1]) / 2, atol=1e-6
-    )
+    np.testing.assert_allclose(maps.by_pair(runs), (both[0] + both[1]) / 2, atol=1e-6)
 
 
 def test_without_blocks_the_first_and_the_centre_lead(subject):
@@ -229,16 +233,51 @@ def planted_circuit(runs, *, positional=False):
 
 
 def test_published_circuits_overlap_with_themselves(deep, monkeypatch):
-    monkeypatch.setattr(ioi_checkpoint_edges, "_circuit", planted_circuit)
-    monkeypatch.setattr(
-        ioi_checkpoint_edges, "attribute", lambda runs, *args, **options: planted_circuit(runs)[0]
-    )
+    monkeypatch.setattr(edges, "_circuit", planted_circuit)
+    monkeypatch.setattr(edges, "attribute", lambda runs, *args, **options: planted_circuit(runs)[0])
     found = PARTS["edges"](deep)
     assert np.abs(found["completeness_gap"]) == pytest.approx(1.0)  # no score at all
     assert found["circuit_overlap"].tolist() == [[1.0]] * 4
     assert found["scores"].shape == (5, 2)
     # The embedding feeds 39 there too, and block 0 does so where POSITIONAL_INTO has it.
     assert PARTS["positional"](deep)["positional_overlap"].min() >= 0.95
+
+
+def test_correlations_with_patching_are_of_groups_of_pairs(subject):
+    """Of all edges of a small graph, against the same by hand."""
+    found = PARTS["patching"](subject)
+    runs = edges._runs(subject.model, subject.pairs(200).doubled())
+    effects = exact(runs, positional=False)
+    scored = attribute(runs, "eap", positional=False).scores
+    acting = runs.graph.edges
+    x, y = (maps.by_pair(values[acting][:, 0]) for values in (scored, effects))
+    assert found["effects"].shape == y.shape == (len(runs.graph), 4)
+    expected = [np.corrcoef(x[:, i], y[:, i])[0, 1] for i in range(4)]
+    np.testing.assert_allclose(found["eap_pearson"], expected, atol=1e-6)
+    ranks = [spearmanr(found["gates_scores"][:, i], found["effects"][:, i])[0] for i in range(4)]
+    np.testing.assert_allclose(found["gates_spearman"], ranks, atol=1e-6)
+
+
+def test_of_many_edges_a_sample_is_patched(deep):
+    found = PARTS["patching"](deep)
+    assert found["effects"].shape == found["eap_scores"].shape == (50, 2)
+    assert len(np.unique(found["effects"])) > 40
+
+
+def test_groups_of_edges_lead_where_they_are_kept():
+    """All of one group, and a tenth of everything."""
+    groups = [*published.REST]
+    for number, (writers, readers, positions) in enumerate(published.REST.values()):
+        kept = torch.zeros(48, 48, 20, dtype=torch.bool)
+        kept[np.ix_(sorted(writers), sorted(readers), positions)] = True
+        leads = edges.rest_leads(kept)
+        assert leads[number] == 1.0, groups[number]
+        assert np.delete(leads, number).max() < 0.2
+    assert edges.rest_leads(torch.zeros(48, 48, 20, dtype=torch.bool)).tolist() == [0.0] * 4
+    assert edges.rest_leads(torch.ones(48, 48, 20, dtype=torch.bool)).tolist() == [0.0] * 4
+    hidden = torch.zeros(48, 48, 20, dtype=torch.bool)
+    hidden[[0, 39]] = hidden[:, [0, 39]] = True
+    assert edges.rest_leads(hidden).tolist() == [0.0] * 4
 
 
 def test_refined_circuits_are_counted_by_blocks_taps_and_gates(deep, monkeypatch):
@@ -250,15 +289,25 @@ def test_refined_circuits_are_counted_by_blocks_taps_and_gates(deep, monkeypatch
         for block in published.REFINED_FROM - {48}:
             kept[40, graph.destinations.index(f"{block}.gate")] = True
         kept[40, -1] = True
-        return Refined(circuit=kept, kept=(), drops=(), nld=(1.0,), evaluations=1)
+        groups, drops = zip(
+            *((edges_between(graph, *names).nonzero(), drop) for names, drop in some), strict=True
+        )
+        return Refined(circuit=kept, kept=groups, drops=drops, nld=(1.0,), evaluations=1)
 
-    monkeypatch.setattr(ioi_checkpoint_edges, "_circuit", planted_circuit)
-    monkeypatch.setattr(ioi_checkpoint_edges, "acdc", refined)
+    some = list(published.DROPS.items())[1::2]
+
+    monkeypatch.setattr(edges, "_circuit", planted_circuit)
+    monkeypatch.setattr(edges, "acdc", refined)
     found = PARTS["refinement"](deep)
     assert found["refined_overlap"].tolist() == [[1.0]] * 2
     assert found["centre_taps_kept"][:, 0].tolist() == list(published.TAPS_KEPT)
     assert found["far_taps_kept"] == 0
     # 36 and 5 edges between blocks, and five branches: two taps and four gates; of 1465.
+    # Those removed have fallen by nothing.
+    assert found["drops"][1::2, 0].tolist() == [drop for _, drop in some]
+    assert not found["drops"][::2].any()
+    ranks = spearmanr(found["drops"][:, 0], list(published.DROPS.values()))[0]
+    assert found["order_of_drops"] == pytest.approx(ranks)
     assert found["kept_share"] == pytest.approx((36 + 5 + 2 + 4) / (1225 + 48 * 5))
 
 
@@ -293,6 +342,8 @@ def test_planted_numbers_decide_each_claim(comparison):
 def test_all_published_numbers_together_come_out_as_expected():
     """One trial a part, as in the store; printed scores are refuted by those of pairs."""
     metrics = {c.metric: planted(c) for c in COMPARISONS if c.expected == "supported"}
+    by_sum = np.array([*published.PRINTED_SCORES.values()]) / published.SCALE
+    metrics["scores"] = metrics["score_ratios"] * by_sum[:, None]
     rows = [{"is_370m": True, name: values} for name, values in metrics.items()]
     table = IOICheckpoint.table(pandas.DataFrame(rows))
     for claim in IOICheckpoint.claims:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from experiments import published_ioi as published
 from experiments.interventions.edge_graph import EdgeGraph
-from experiments.ioi_checkpoint_edges import edges_between
+from experiments.ioi_checkpoint import published
+from experiments.ioi_checkpoint.edges import edges_between
 from experiments.models.backbone import ModelConfig, SequenceModel
 from experiments.tasks.ioi import FORMATS, IOI
 

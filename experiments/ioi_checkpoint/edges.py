@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
+from scipy.stats import rankdata
 from torch import Tensor
 
-from experiments import published_ioi as published
-from experiments.interventions.acdc import acdc, layer_and_branch_groups
+from experiments.interventions.acdc import Refined, acdc, layer_and_branch_groups
+from experiments.interventions.agreement import pearson, stratified_sample
 from experiments.interventions.circuit_search import Found, Ranking, ranked, smallest
 from experiments.interventions.circuits import evaluate, jaccard
 from experiments.interventions.edge_attribution import (
@@ -21,15 +22,19 @@ from experiments.interventions.edge_attribution import (
     published_points,
 )
 from experiments.interventions.edge_graph import EdgeGraph
+from experiments.interventions.edge_patching import exact
 from experiments.interventions.edge_runs import EdgeRuns, Edges
 from experiments.interventions.logit_difference import candidate_accuracy
 from experiments.interventions.pair_maps import taps
-from experiments.ioi_checkpoint_maps import ROWS, SEED, Metrics, Subject, as_array, by_pair
+from experiments.ioi_checkpoint import published
+from experiments.ioi_checkpoint.maps import ROWS, SEED, Metrics, Subject, as_array, by_pair
 from experiments.models.backbone import SequenceModel
 from experiments.tasks.prompt_pairs import PromptPairs
 
 POINTS = 5
 PAIRS = 200
+PATCHED, GROUPS = 50, 5
+"""Edges patched exactly, and groups of pairs whose mean scores are compared with mean effects."""
 TARGET = 0.85
 """Accuracy above which a circuit is enough; for models that hardly exceed it, 90 % of theirs."""
 
@@ -63,20 +68,39 @@ def attribution(subject: Subject) -> Metrics:
         _overlap(kept[0, :-1], {0: range(centre + 1)}),
         _overlap(kept[1, :-1], {0: range(1, centre + 1)}),
     )
+    scores = np.stack([by_pair(scored.scores[i, j, 0]) for i, j in named])
+    by_sum = np.array([*published.PRINTED_SCORES.values()]) / published.SCALE
     return metrics | {
-        "scores": np.stack([by_pair(scored.scores[i, j, 0]) for i, j in named]),
+        "scores": scores,
+        "score_ratios": scores / by_sum[:, None],
         "circuit_overlap": np.array(overlaps)[:, None],
     }
 
 
 def patching(subject: Subject) -> Metrics:
-    """Named edges patched one at a time in the clean run, for 200 pairs and their exchange."""
-    runs = _runs(subject.model, subject.pairs(PAIRS).doubled(), resolution="tap")
-    edges = torch.stack([edges_between(runs.graph, *names) for names in published.DROPS])
-    edges = edges[edges.flatten(1).any(dim=1)]
-    before = runs.nld(runs.clean.logits).double()
-    after = torch.cat([runs.nld(runs.patched(some[None])).double() for some in edges])
-    return {"effects": by_pair(before - after)}
+    """Strong and weak edges patched one at a time, beside their scores; 200 pairs, exchanged too.
+
+    The correlations are those of means over a group of pairs, which are repeats of each other.
+    """
+    runs = _runs(subject.model, subject.pairs(PAIRS).doubled())
+    scored = {
+        method: attribute(runs, method, positional=False, points=midpoints(POINTS))
+        for method in ("eap", "gates")
+    }
+    count = min(PATCHED, len(runs.graph))
+    sample = stratified_sample(runs, scored["gates"].mean, count=count, seed=SEED)
+    effects = by_pair(exact(runs, positional=False, only=sample)[sample])
+    metrics = {"effects": effects}
+    groups = np.array_split(np.arange(effects.shape[1]), min(GROUPS, effects.shape[1]))
+    for method, found in scored.items():
+        scores = by_pair(found.scores[sample])
+        x, y = (np.stack([a[:, group].mean(axis=1) for group in groups]) for a in (scores, effects))
+        metrics |= {
+            f"{method}_scores": scores,
+            f"{method}_pearson": pearson(x, y),
+            f"{method}_spearman": pearson(rankdata(x, axis=1), rankdata(y, axis=1)),
+        }
+    return metrics
 
 
 def refinement(subject: Subject) -> Metrics:
@@ -102,7 +126,6 @@ def refinement(subject: Subject) -> Metrics:
         "refined_accuracy": by_pair(held_out.correct[0].double()),
         "centre_taps_kept": as_array(branches[centre : centre + width])[:, None],
         "far_taps_kept": np.array([float(branches[torch.tensor(far)].sum())]),
-        "drops": np.array(found.drops),
         "refined": kept.numpy(),
     }
     if not subject.published_depth:
@@ -118,7 +141,13 @@ def refinement(subject: Subject) -> Metrics:
         _overlap(blocks[1 : published.CENTRE + 1, published.CENTRE], {0: published.REFINED_INTO}),
         _overlap(blocks[published.CENTRE + 1], {0: published.REFINED_FROM}),
     )
-    return metrics | {"refined_overlap": np.array(overlaps)[:, None]}
+    drops = named_drops(graph, found)
+    order = pearson(*(rankdata(x)[None] for x in (drops, [*published.DROPS.values()])))
+    return metrics | {
+        "refined_overlap": np.array(overlaps)[:, None],
+        "drops": drops[:, None],
+        "order_of_drops": order,
+    }
 
 
 def positional(subject: Subject) -> Metrics:
@@ -140,7 +169,25 @@ def positional(subject: Subject) -> Metrics:
         _overlap(kept[0, :-1], published.POSITIONAL_EMBED),
         _overlap(kept[1, :-1], published.POSITIONAL_FIRST),
     )
-    return metrics | {"positional_overlap": np.array(overlaps)[:, None]}
+    return metrics | {
+        "positional_overlap": np.array(overlaps)[:, None],
+        "rest_leads": rest_leads(kept[1:, :-1])[:, None],
+    }
+
+
+def rest_leads(kept: Bool[Tensor, "blocks blocks positions"]) -> Float[ndarray, " groups"]:
+    """Of edges between blocks, without blocks 0 and 39: how much larger a share of each published
+    group is in the circuit than of those in no group."""
+    edges = torch.ones_like(kept).permute(2, 0, 1).triu(1).permute(1, 2, 0)
+    edges[[0, published.CENTRE]] = edges[:, [0, published.CENTRE]] = False
+    groups = []
+    for writers, readers, positions in published.REST.values():
+        group = torch.zeros_like(kept)
+        group[np.ix_(sorted(writers), sorted(readers), positions)] = True
+        groups.append(group & edges)
+    others = edges & ~torch.stack(groups).any(dim=0)
+    shares = [float(kept[group].double().mean()) for group in (*groups, others)]
+    return np.array(shares[:-1]) - shares[-1]
 
 
 def edges_between(graph: EdgeGraph, source: str, destination: str) -> Edges:
@@ -150,6 +197,16 @@ def edges_between(graph: EdgeGraph, source: str, destination: str) -> Edges:
         name == destination or name.startswith(f"{destination}.") for name in graph.destinations
     ])  # fmt: skip
     return (sources[:, None] & readers & graph.edges)[..., None]
+
+
+def named_drops(graph: EdgeGraph, found: Refined) -> Float[ndarray, " names"]:
+    """What ACDC lost without each of the published groups of edges; 0 for those it removed."""
+    drops = {
+        frozenset(map(tuple, group.tolist())): drop
+        for group, drop in zip(found.kept, found.drops, strict=True)
+    }
+    named = [edges_between(graph, *names).nonzero().tolist() for names in published.DROPS]
+    return np.array([drops.get(frozenset(map(tuple, group)), 0.0) for group in named])
 
 
 def _runs(model: SequenceModel, pairs: PromptPairs, resolution: str = "layer") -> EdgeRuns:
