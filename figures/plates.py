@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from matplotlib.figure import Figure
-
 from figures import (
     audits,
-    circuit_graph,
-    circuits,
-    factual_constructions,
-    factual_recall,
     in_context,
-    ioi_maps,
-    memory,
     multi_query_recall,
-    outer_product,
     recall,
     selective_ssm,
-    sequential_learning,
     trained_gaps,
     trainings,
     tree_recall,
 )
-
-
-@dataclass(frozen=True)
-class Plate:
-    """A figure of the gallery: drawn from the tables of its studies, one each in their order."""
-
-    studies: tuple[str, ...]
-    caption: str
-    draw: Callable[..., Figure]
-
+from figures.circuit_plates import CIRCUIT_PLATES
+from figures.memory_plates import MEMORY_PLATES
+from figures.plate import Plate
 
 GALLERY: dict[str, Plate] = {
     "bound-against-length": Plate(
@@ -100,118 +80,7 @@ GALLERY: dict[str, Plate] = {
         "inputs can be enumerated, below the bound.",
         selective_ssm.gap_holds,
     ),
-    "linear-memory-capacity": Plate(
-        ("linear-memory", "trained-linear-memory"),
-        "Facts that a d × d matrix recalls (markers: mean and 95 % over draws; lines: predicted). "
-        "Left: N ln N grows as d², and training stores several times as much as outer products. "
-        "Right: the constant of that law, which approaches its limits (dotted) so slowly that "
-        "predictions at finite width are needed. Below: fitted exponents of N ln N in d².",
-        memory.linear_memory_capacity,
-    ),
-    "mlp-memory-capacity": Plate(
-        ("mlp-kernel-memory", "mlp-readout-memory", "trained-mlp-memory"),
-        "Facts of which two-layer networks recall 99 %, against the parameters m d of a layer. "
-        "Left: a new output for every fact; to hold as many as a trained network, a least-squares "
-        "readout needs about ten and the provable kernel constructions tens of times as many "
-        "parameters. Right: 32 outputs, where a readout gains nothing from d > 31. Solid: "
-        "predicted; dashed: every weight of both layers worth as much as one of a trained matrix. "
-        "Intervals of trained networks include the step between loads.",
-        memory.mlp_memory_capacity,
-    ),
-    "attention-memory-capacity": Plate(
-        ("attention-memory",),
-        "Facts of which attention heads recall 99 %, against the parameters of their outputs. "
-        "Heads that gate go on beyond H d_h = d, small ones nearly as predicted for generic "
-        "features. Heads that attend uniformly, of either size, end at the capacity of one matrix.",
-        memory.attention_memory_capacity,
-    ),
-    "factual-constructions": Plate(
-        ("factual-constructions",),
-        "Facts recalled by transformers with hand-set weights (points) and the share predicted "
-        "(lines). Left: attention alone, up to the dimension that a union bound finds sufficient. "
-        "Middle: with an MLP, predicted from the kernel of its features, which know no answers; "
-        "dotted: from their number alone. Right: of sufficient size, whole and with the "
-        "contribution of either memory replaced by its mean.",
-        factual_constructions.factual_constructions,
-    ),
-    "fact-editing": Plate(
-        ("fact-editing",),
-        "Rank-one edits of single facts of the constructions and of trained transformers "
-        "(squares), with the second moment of the features and as plain outer products. Left: "
-        "share of the other facts that one edit damages. Right: edits one after the other before "
-        "less than 99 % of all facts, as edited, are recalled; at 1 every fact was edited once.",
-        factual_constructions.fact_editing,
-    ),
-    "factual-recall-capacity": Plate(
-        ("factual-recall",),
-        "Facts of which trained one-layer transformers recall 99 % (mean and 95 % over draws), for "
-        "three ways in which subjects, relations and answers grow. Left: against the parameters, "
-        "with the published guide line (dashed) and what 2 and all 32 bits of each parameter could "
-        "hold (dotted; green: answers of which there are as many as subjects). Right: bits of the "
-        "facts per parameter. Of models of several shapes, a column for every way and a colour and "
-        "marker for every shape. Slopes: exponents of facts in parameters.",
-        factual_recall.factual_recall_capacity,
-    ),
-    "factual-trade-off": Plate(
-        ("factual-trade-off",),
-        "Accuracy of trained transformers over the parameters of attention and of the MLP, whole "
-        "and with either path to the answers replaced by its mean. Black: 99 %; dotted: equal "
-        "totals; orange: the published slope, four attention parameters for one of the MLP. Bottom "
-        "left: attention parameters that an MLP parameter replaces in a cell (95 % over draws; "
-        "dotted: 1 and 4; hollow: heads with fewer dimensions than the model; triangles: beyond "
-        "the axis), where attention alone comes to recall more than the cell.",
-        factual_recall.factual_trade_off,
-    ),
-    "retrieval-error": Plate(
-        ("retrieval-error",),
-        "Share of wrong answers of outer-product memories. Left: measured at several widths, with "
-        "the predictions at these widths and in the limit of infinite width. Right: the load at "
-        "which the limit has the measured error, against the actual one; curves approach the "
-        "diagonal as d grows.",
-        outer_product.retrieval_error,
-    ),
-    "guarantee-against-capacity": Plate(
-        ("storage-guarantee",),
-        "Facts that theorems with explicit constants guarantee with probability 0.9, before keys "
-        "are drawn (a priori) or from the kernel of given keys (certified; readout of 4d ReLU "
-        "features), below the measured capacity, with the factor between the two.",
-        memory.guarantee_against_capacity,
-    ),
-    "memory-quantization": Plate(
-        ("memory-quantization",),
-        "Outer-product memories with fewer bits per weight (markers; lines: predicted from the "
-        "distortion of the quantiser). Left: share of the facts that is kept. Right: bits of facts "
-        "per stored bit, best at one bit per weight, still an order of magnitude below the "
-        "information limit.",
-        outer_product.memory_quantization,
-    ),
-    "memory-families": Plate(
-        ("memory-families", "trained-linear-memory", "trained-mlp-memory"),
-        "Kinds of memories compared; markers of the left panel are named in the right one. Left: "
-        "facts recalled (99 %; trained matrix: all) against learned parameters, below what 2 and "
-        "all 32 bits of each parameter allow. Right: bits per learned parameter at the largest "
-        "size, smaller sizes faint; hollow: compressed outer products. Only trained memories come "
-        "near the 2 bits of language models. The parameters of a Hopfield memory grow with its "
-        "facts, of which it is given as many as the search allows.",
-        memory.memory_families,
-    ),
-    "sequential-learning": Plate(
-        ("sequential-learning",),
-        "Linear attention learns relations first, then subjects. Top: losses of balanced facts "
-        "under gradient flow and SGD, and of random facts under SGD, which rests at the entropy "
-        "H(a | r) of the answer given the relation, below ln D; dashed: predicted steps until a "
-        "loss has halved. Bottom: answers drawn from the model; on the plateau they are of the "
-        "right relation, but those of other subjects.",
-        sequential_learning.sequential_learning,
-    ),
-    "power-law-prompts": Plate(
-        ("sequential-learning",),
-        "Prompts that name subjects or relations with power-law frequencies (exponent 1), under "
-        "gradient flow. Frequent subjects are learned along with the relations and rare ones one "
-        "by one, which smears the plateau. Right: each subject is learned in a time inverse to its "
-        "probability, earlier where its answers are the most frequent ones of their relations.",
-        sequential_learning.power_law_prompts,
-    ),
+    **MEMORY_PLATES,
     "unstable-start": Plate(
         ("unstable-start", "initial-loss"),
         "Training from unstable starts: loss (top) and spectral abscissa (bottom) before each "
@@ -360,82 +229,5 @@ GALLERY: dict[str, Plate] = {
         "all values.",
         in_context.retrieval_by_pairs,
     ),
-    "ioi-resample": Plate(
-        ("ioi-maps",),
-        "Where it matters that a token is another one: share of the logit difference that is lost "
-        "when one block reads one token of the corrupted prompt, by block, token and format of the "
-        "pair. Boxes: the name that differs. Means over the seeds that have learned the task.",
-        ioi_maps.ioi_resample,
-    ),
-    "ioi-taps": Plate(
-        ("ioi-maps",),
-        "How far the convolution of the bottleneck looks back: share of the logit difference that "
-        "is lost when one of its taps reads the corrupted prompt. Boxes: tap k at k tokens behind "
-        "the name that differs, where it reads this name. In mamba-370m, tap 1 of layer 39 has an "
-        "effect of 0.95; here the taps depend on the seed.",
-        ioi_maps.ioi_taps,
-    ),
-    "ioi-ablations": Plate(
-        ("ioi-maps",),
-        "Left: answers that are right if the tokens that a block mixes are those of the corrupted "
-        "prompt, for all blocks but one, for all, and for none; hatched: a block that mixes none. "
-        "Right: probability of the answer among the names without a block, and with all. Bars: "
-        "means; dots: seeds.",
-        ioi_maps.ioi_ablations,
-    ),
-    "ioi-cosines": Plate(
-        ("ioi-maps",),
-        "Top: cosines of what each token writes into the state of the bottleneck and of the state "
-        "at every token, means over prompts. Bottom: cosines of the mean codes of a name in two "
-        "slots, without the mean of the slot.",
-        ioi_maps.ioi_cosines,
-    ),
-    "ioi-swaps": Plate(
-        ("ioi-maps",),
-        "Names swapped by their mean codes in the input of the bottleneck's state, at all tokens "
-        "that its convolution carries them to: share of prompts with the answer of the swap, by "
-        "the slot that is edited and the slot of the mean. In mamba-370m, at one token behind the "
-        "name.",
-        ioi_maps.ioi_swaps,
-    ),
-    "ioi-writes": Plate(
-        ("ioi-maps",),
-        "What each token writes into the state of the bottleneck, as read at the last token: "
-        "toward the name of each slot, beside names that the prompt has not, and toward the answer "
-        "beside that of the corrupted prompt. Boxes: tokens that the convolution carries the name "
-        "to, whose sums are at the right: for first mentions, against second ones.",
-        ioi_maps.ioi_writes,
-    ),
-    "toys": Plate(
-        ("toys",),
-        "Accuracy of small models on new prompts while they train, a line for every seed; dotted: "
-        "that of mamba-370m on indirect object identification.",
-        circuits.toys,
-    ),
-    "edge-agreement": Plate(
-        ("edge-attribution",),
-        "Scores of edges at single positions against the effects of patching each of them alone, "
-        "means over pairs; grey: equal; linear within 0.01, logarithmic beyond. Correlations and "
-        "their bootstrap intervals over pairs are means over the seeds that have learned the task. "
-        "Below: what the scores of all edges add up to, beside the effect of patching all of them.",
-        circuits.edge_agreement,
-    ),
-    "faithfulness": Plate(
-        ("circuits",),
-        "Circuits of the edges that a method ranks first, all others patched, on other pairs than "
-        "the ranking is of: logit difference kept, and pairs answered. Thin: seeds; thick: their "
-        "mean. Marks: the smallest circuits that answer 85 % of the first pairs (integrated "
-        "gates), as many random edges, and all edges but the circuit. Vertical: share of the edges "
-        "between the blocks of mamba-370m in its published circuit, without positions.",
-        circuits.faithfulness,
-    ),
-    "circuit": Plate(
-        ("circuits", "edge-attribution"),
-        "The circuit of one model: edges from what is written at a token to the blocks that read "
-        "it, by branch; tap k carries a token k positions on. Widths: roots of the scores by "
-        "integrated gates; faint: edges that automatic circuit discovery removes. Blocks carry "
-        "what they have read onward in their states. Below: Jaccard indices of the circuits of "
-        "any two seeds, and, on the diagonal, of two halves of the pairs.",
-        circuit_graph.circuit,
-    ),
+    **CIRCUIT_PLATES,
 }

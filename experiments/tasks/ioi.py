@@ -15,13 +15,9 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-from jaxtyping import Int
-from torch import Tensor
-
 from bounds import checks
-from experiments.tasks.ioi_grammar import OBJECTS, PLACES, Grammar, compiled
+from experiments.tasks.ioi_grammar import OBJECTS, PLACES, Grammar, GrammarTask, compiled
 from experiments.tasks.pair_formats import Format, check_choice
-from experiments.tasks.prompt_pairs import PromptPairs, generator
 
 TEMPLATES = (
     "Then, [N], [N] and [N] went to the [P]. [N] and [N] gave a [O] to",
@@ -50,7 +46,7 @@ _SPLIT = {"Afterwards": ("After", "wards"), "Friends": ("F", "riends")}
 
 
 @dataclass(frozen=True, kw_only=True)
-class IOI:
+class IOI(GrammarTask):
     """Three people, two of them named again; the answer is the third.
 
     Pairs: formats and templates uniform, of those chosen. In all templates but the third n1 to n5
@@ -62,6 +58,9 @@ class IOI:
     templates: tuple[int, ...] = (0, 1, 2, 3)
     formats: tuple[int, ...] = (0, 1, 2, 3, 4)
 
+    known_formats = FORMATS
+    arrangements = ARRANGEMENTS
+
     def __post_init__(self) -> None:
         checks.count(num_names=self.num_names)
         checks.ordered(names_of_a_pair=4, num_names=self.num_names)
@@ -72,30 +71,6 @@ class IOI:
     def grammar(self) -> Grammar:
         """The tokens: padding, words, places, objects, names."""
         return word_grammar(TEMPLATES, num_names=self.num_names)
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of tokens."""
-        return self.grammar.vocab_size
-
-    def words(self, tokens: Int[Tensor, " length"]) -> list[str]:
-        """How the tokens are written."""
-        return self.grammar.words(tokens)
-
-    def pairs(self, count: int, *, seed: int) -> PromptPairs:
-        """Independent pairs; another seed, other ones."""
-        rng = generator(self, count=count, seed=seed, kind="pairs")
-        formats = {i: FORMATS[i] for i in self.formats}
-        return self.grammar.pairs(rng, count, templates=self.templates, formats=formats)
-
-    def sequences(
-        self, count: int, *, seed: int
-    ) -> tuple[Int[Tensor, "sequences length"], Int[Tensor, " sequences"]]:
-        """Prompts followed by their answers, and the positions of the last tokens before them."""
-        rng = generator(self, count=count, seed=seed, kind="sequences")
-        return self.grammar.sequences(
-            rng, count, templates=self.templates, arrangements=ARRANGEMENTS
-        )
 
 
 def word_grammar(templates: tuple[str, ...], *, num_names: int) -> Grammar:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from experiments.tasks.associative_recall import draw_distinct
 from experiments.tasks.pair_formats import Format, letters
-from experiments.tasks.prompt_pairs import OUT, PADDING, PromptPairs
+from experiments.tasks.prompt_pairs import OUT, PADDING, PromptPairs, generator
 
 PLACES = ("store", "garden", "restaurant", "school", "hospital", "office", "house", "station")
 OBJECTS = ("apple", "kiss", "bone", "basketball", "computer", "necklace", "drink", "snack")
@@ -148,6 +148,47 @@ class Grammar:
 
     def _ends(self, templates: tuple[int, ...]) -> Int[ndarray, " templates"]:
         return np.array([len(self.templates[i]) - 1 for i in templates])
+
+
+class GrammarTask:
+    """Base of the tasks whose prompts are of a grammar: frozen dataclasses with these attributes.
+
+    It is no dataclass itself, or its fields would come first in the `repr` of a task, which seeds
+    what the task draws.
+    """
+
+    grammar: Grammar
+    templates: tuple[int, ...]
+    """Numbers of those of the grammar that prompts are drawn of."""
+    formats: tuple[int, ...]
+    """Numbers of those of `known_formats` that pairs are drawn of."""
+    known_formats: tuple[Format, ...]
+    arrangements: tuple[str, ...]
+    """Of the names of prompts to train on, and of their answers, as letters."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens."""
+        return self.grammar.vocab_size
+
+    def words(self, tokens: Int[Tensor, " length"]) -> list[str]:
+        """How the tokens are written."""
+        return self.grammar.words(tokens)
+
+    def pairs(self, count: int, *, seed: int) -> PromptPairs:
+        """Independent pairs; another seed, other ones."""
+        rng = generator(self, count=count, seed=seed, kind="pairs")
+        formats = {i: self.known_formats[i] for i in self.formats}
+        return self.grammar.pairs(rng, count, templates=self.templates, formats=formats)
+
+    def sequences(
+        self, count: int, *, seed: int
+    ) -> tuple[Int[Tensor, "sequences length"], Int[Tensor, " sequences"]]:
+        """Prompts followed by their answers, and the positions of the last tokens before them."""
+        rng = generator(self, count=count, seed=seed, kind="sequences")
+        return self.grammar.sequences(
+            rng, count, templates=self.templates, arrangements=self.arrangements
+        )
 
 
 def compiled(

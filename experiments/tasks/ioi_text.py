@@ -14,22 +14,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxtyping import Int
-from torch import Tensor
-
 from bounds import checks
 from experiments.tasks.ioi import ARRANGEMENTS, FORMATS, TEMPLATES
-from experiments.tasks.ioi_grammar import OBJECTS, PLACES, Grammar, compiled
+from experiments.tasks.ioi_grammar import OBJECTS, PLACES, Grammar, GrammarTask, compiled
 from experiments.tasks.ioi_names import of_common_length, read_names, read_tokenizer, usable_names
 from experiments.tasks.pair_formats import check_choice
-from experiments.tasks.prompt_pairs import PromptPairs, generator
 from experiments.tasks.sequences import DataFileError
 
 BOS = "<|endoftext|>"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizedIOI:
+class TokenizedIOI(GrammarTask):
     """`IOI` with tokens of any vocabulary; its grammar has one template for each of `TEMPLATES`.
 
     Shorter prompts are padded with token 0, which in the tokenizer of GPT-NeoX is also the first
@@ -40,34 +36,13 @@ class TokenizedIOI:
     templates: tuple[int, ...] = (0, 1, 2, 3)
     formats: tuple[int, ...] = (0, 1, 2, 3, 4)
 
+    known_formats = FORMATS
+    arrangements = ARRANGEMENTS
+
     def __post_init__(self) -> None:
         checks.ordered(names_of_a_pair=4, names=len(self.grammar.names))
         check_choice("templates", self.templates, len(self.grammar.templates))
         check_choice("formats", self.formats, len(FORMATS))
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of tokens."""
-        return self.grammar.vocab_size
-
-    def words(self, tokens: Int[Tensor, " length"]) -> list[str]:
-        """How the tokens are written."""
-        return self.grammar.words(tokens)
-
-    def pairs(self, count: int, *, seed: int) -> PromptPairs:
-        """Independent pairs; another seed, other ones."""
-        rng = generator(self, count=count, seed=seed, kind="pairs")
-        formats = {i: FORMATS[i] for i in self.formats}
-        return self.grammar.pairs(rng, count, templates=self.templates, formats=formats)
-
-    def sequences(
-        self, count: int, *, seed: int
-    ) -> tuple[Int[Tensor, "sequences length"], Int[Tensor, " sequences"]]:
-        """Prompts followed by their answers, and the positions of the last tokens before them."""
-        rng = generator(self, count=count, seed=seed, kind="sequences")
-        return self.grammar.sequences(
-            rng, count, templates=self.templates, arrangements=ARRANGEMENTS
-        )
 
 
 def read_grammar(folder: Path) -> Grammar:

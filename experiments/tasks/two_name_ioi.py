@@ -12,14 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from jaxtyping import Int
-from torch import Tensor
-
 from bounds import checks
 from experiments.tasks.ioi import word_grammar
-from experiments.tasks.ioi_grammar import Grammar
+from experiments.tasks.ioi_grammar import Grammar, GrammarTask
 from experiments.tasks.pair_formats import Format, check_choice
-from experiments.tasks.prompt_pairs import PromptPairs, generator
 
 TEMPLATES = (
     "Then, [N] and [N] went to the [P]. [N] gave a [O] to",
@@ -32,7 +28,7 @@ FORMATS = (Format("AB B A", "AB A B"), Format("BA B A", "BA A B"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoNameIOI:
+class TwoNameIOI(GrammarTask):
     """Two people, one of them named again; the answer is the other.
 
     Of a pair, the name that comes again is the other one in the corrupted prompt, so that subject
@@ -43,6 +39,8 @@ class TwoNameIOI:
     num_names: int = 24
     templates: tuple[int, ...] = (0, 1, 2, 3)
     formats: tuple[int, ...] = (0, 1)
+
+    known_formats = FORMATS
 
     def __post_init__(self) -> None:
         checks.count(num_names=self.num_names)
@@ -56,24 +54,5 @@ class TwoNameIOI:
         return word_grammar(TEMPLATES, num_names=self.num_names)
 
     @property
-    def vocab_size(self) -> int:
-        """Number of tokens."""
-        return self.grammar.vocab_size
-
-    def words(self, tokens: Int[Tensor, " length"]) -> list[str]:
-        """How the tokens are written."""
-        return self.grammar.words(tokens)
-
-    def pairs(self, count: int, *, seed: int) -> PromptPairs:
-        """Independent pairs; another seed, other ones."""
-        rng = generator(self, count=count, seed=seed, kind="pairs")
-        formats = {i: FORMATS[i] for i in self.formats}
-        return self.grammar.pairs(rng, count, templates=self.templates, formats=formats)
-
-    def sequences(
-        self, count: int, *, seed: int
-    ) -> tuple[Int[Tensor, "sequences length"], Int[Tensor, " sequences"]]:
-        """Prompts followed by their answers, and the positions of the last tokens before them."""
-        rng = generator(self, count=count, seed=seed, kind="sequences")
-        clean = tuple(FORMATS[i].clean for i in self.formats)
-        return self.grammar.sequences(rng, count, templates=self.templates, arrangements=clean)
+    def arrangements(self) -> tuple[str, ...]:
+        return tuple(FORMATS[i].clean for i in self.formats)
