@@ -128,7 +128,8 @@ def codes(
 ) -> dict[str, Any]:
     """How often swaps of names succeed, and how alike their codes are.
 
-    Swapped at all offsets that the convolution reaches together, and at that of one tap.
+    Swapped at all offsets that the convolution reaches together, and at that of one tap; in what
+    the state-space model is told, and, at all offsets, only in what that writes into its state.
     """
     # Those with a fourth name: in the others the new name is in the prompt already.
     pairs = replace(ALIGNED, formats=(0, 1, 2)).pairs(3 * swapped, seed=VALIDATION)
@@ -140,6 +141,9 @@ def codes(
         return swap_successes(model, pairs, means, how=how).nanmean(dim=-1).numpy()
 
     put, added = (swapped_by(joint, how) for how in ("replace", "add-subtract"))
+    written = name_means(model, prompts, block, range(width), site="write")
+    state = swapped_by(written, "add-subtract")
+    told, kept = (means.cosines().numpy() for means in (joint, written))
     within = np.zeros_like(put, dtype=bool)
     within[:FIRST, :FIRST] = within[FIRST:, FIRST:] = True
     return {
@@ -147,12 +151,18 @@ def codes(
         "add_subtract": added,
         "replace_at_tap": swapped_by(at_tap, "replace"),
         "add_subtract_at_tap": swapped_by(at_tap, "add-subtract"),
-        "code_cosines": joint.cosines().numpy(),
+        "add_subtract_written": state,
+        "code_cosines": told,
+        "write_cosines": kept,
         "replace_first": float(put[:FIRST, :FIRST].mean()),
         "replace_second": float(put[FIRST:, FIRST:].mean()),
         "add_subtract_first": float(added[:FIRST, :FIRST].mean()),
         "add_subtract_second": float(added[FIRST:, FIRST:].mean()),
         "replace_split": float(put[within].mean() - put[~within].mean()),
+        "written_first": float(state[:FIRST, :FIRST].mean()),
+        "written_second": float(state[FIRST:, FIRST:].mean()),
+        "written_across": float(state[~within].mean()),
+        "selected_apart": float((told - kept)[~within].mean()),
     }
 
 

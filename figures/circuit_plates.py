@@ -32,16 +32,18 @@ CIRCUIT_PLATES: dict[str, Plate] = {
     "ioi-cosines": Plate(
         ("ioi-maps",),
         "Top: cosines of what each token writes into the state of the bottleneck and of the state "
-        "at every token, means over prompts. Bottom: cosines of the mean codes of a name in two "
-        "slots, without the mean of the slot.",
+        "at every token, means over prompts. Below: cosines of the mean codes of a name in two "
+        "slots, without the mean of the slot, in what the state-space model is told and in what it "
+        "writes into its state.",
         ioi_maps.ioi_cosines,
     ),
     "ioi-swaps": Plate(
         ("ioi-maps",),
-        "Names swapped by their mean codes in the input of the bottleneck's state, at all tokens "
-        "that its convolution carries them to: share of prompts with the answer of the swap, by "
-        "the slot that is edited and the slot of the mean. In mamba-370m, at one token behind the "
-        "name.",
+        "Names swapped by their mean codes in what the bottleneck's state-space model is told, at "
+        "all tokens that its convolution carries them to: share of prompts with the answer of the "
+        "swap, by the slot that is edited and the slot of the mean. Last line: mean writes added "
+        "and subtracted in the state only, while steps, B, C, skip and gate stay as they are. In "
+        "mamba-370m, at one token behind the name.",
         ioi_maps.ioi_swaps,
     ),
     "ioi-writes": Plate(

@@ -29,12 +29,20 @@ WORDS = (
 )
 """A prompt whose names stand where most do; openers differ, in two tokens."""
 NAMED = tuple(i for i, word in enumerate(WORDS) if word in SLOTS)
-PUBLISHED = {"replace": REPLACE, "add_subtract": ADD_SUBTRACT}
+PUBLISHED = {
+    "replace": np.array(REPLACE),
+    "add_subtract": np.array(ADD_SUBTRACT),
+    "add_subtract_written": None,
+}
 """Successes of swaps in layer 39 of mamba-370m, by slot edited and slot of the mean (Ensign and
-Garriga-Alonso 2024, figure 8)."""
+Garriga-Alonso 2024, figure 8); nothing is published of what is written into the state."""
 ALONE = 0.75
 """Share of the answers that survive with the cross-talk of layer 39 of mamba-370m alone."""
-_SWAPPED = {"replace": "replaced", "add_subtract": "added, subtracted"}
+_SWAPPED = {
+    "replace": "replaced",
+    "add_subtract": "added, subtracted",
+    "add_subtract_written": "in the state only",
+}
 _SIGNED, _SHARE = "RdBu_r", "Blues"
 _TINY: dict[str, Any] = dict(labelsize=5, length=0, pad=1)
 
@@ -110,24 +118,26 @@ def ioi_cosines(rows: DataFrame) -> Figure:
     columns = min(len(models), 4)
     lines = math.ceil(len(models) / columns)
     figure, axes = plt.subplots(
-        2 * lines, columns, figsize=(FULL_WIDTH, 0.6 + 2.6 * lines), squeeze=False,
-        height_ratios=[3, 2] * lines,
+        3 * lines, columns, figsize=(FULL_WIDTH, 0.6 + 4.2 * lines), squeeze=False,
+        height_ratios=[3, 2, 2] * lines,
     )  # fmt: skip
     for axis in axes.flat:
         axis.axis("off")
     for k, (title, model) in enumerate(models):
-        top, bottom = axes[2 * (k // columns) : 2 * (k // columns) + 2, k % columns]
+        top, told, written = axes[3 * (k // columns) : 3 * (k // columns) + 3, k % columns]
         _heat(top, model["cosines"], Normalize(-1, 1), _SIGNED)
         _name_positions(top)
         top.set_yticks(*_names())
         top.set_title(title, fontsize=7)
-        _numbers(bottom, model["code_cosines"], Normalize(-1, 1), _SIGNED)
-        for axis in (top, bottom):
+        _numbers(told, model["code_cosines"], Normalize(-1, 1), _SIGNED)
+        _numbers(written, model["write_cosines"], Normalize(-1, 1), _SIGNED)
+        for axis in (top, told, written):
             axis.axis("on")
             axis.set_aspect("equal")
         if k % columns == 0:
             top.set_ylabel("written by", fontsize=7)
-            bottom.set_ylabel("code of a name in", fontsize=7)
+            told.set_ylabel("mean ssm_input in", fontsize=7)
+            written.set_ylabel("mean write in", fontsize=7)
         top.set_xlabel("state at", fontsize=7)
     _bar(figure, axes, Normalize(-1, 1), _SIGNED, "cosine")
     return figure
@@ -139,14 +149,15 @@ def ioi_swaps(rows: DataFrame) -> Figure:
     toys = list(rows["toy"].unique())
     columns = int(rows["toy"].value_counts().max()) + 1
     figure, axes = plt.subplots(
-        2 * len(toys), columns, figsize=(FULL_WIDTH, 0.8 + 2.6 * len(toys)), squeeze=False,
+        3 * len(toys), columns, figsize=(FULL_WIDTH, 0.8 + 3.8 * len(toys)), squeeze=False,
         sharex=True, sharey=True,
     )  # fmt: skip
     for k, toy in enumerate(toys):
         models = list(_models(rows[rows["toy"] == toy]))
-        for line, (name, word) in zip(axes[2 * k :], _SWAPPED.items(), strict=False):
+        for line, (name, word) in zip(axes[3 * k :], _SWAPPED.items(), strict=False):
             panels = [(f"{toy}\n{seed}", model[name]) for seed, model in models]
-            panels.append(("mamba-370m\npublished", np.array(PUBLISHED[name])))
+            if PUBLISHED[name] is not None:
+                panels.append(("mamba-370m\npublished", PUBLISHED[name]))
             for axis, (title, cells) in zip(line, panels, strict=False):
                 _numbers(axis, cells, Normalize(0, 1), _SHARE)
                 axis.set_aspect("equal")

@@ -6,7 +6,7 @@ Friends C , A and B went to the office . A and B gave a drink to      offset 1: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,21 +19,26 @@ from experiments.interventions.runs import ROWS, stream_site
 from experiments.models.backbone import SequenceModel
 from experiments.tasks.prompt_pairs import PromptPairs
 
+SITES = ("ssm_input", "write")
+"""Where a name is swapped: in all that the state-space model is told, steps, B, C and skip among
+it, or only in what that adds to its state."""
 FIRST_MENTIONS = ("n1", "n2", "n3")
 SLOTS = (*FIRST_MENTIONS, "n4", "n5")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NameMeans:
-    """Means of `ssm_input` of a block, at offsets behind the slots of names, by slot and name."""
+    """Means at a site of a block, at offsets behind the slots of names, by slot and name."""
 
     block: int
+    site: str
+    """One of `SITES`."""
     offsets: tuple[int, ...]
     slots: tuple[str, ...]
     """Roles at which names stand."""
     names: Int[Tensor, " names"]
     """Tokens, in increasing order."""
-    mean: Float[Tensor, "slots names offsets channels"]
+    mean: Float[Tensor, "slots names offsets *channels"]
     """0 where there is none."""
     count: Int[Tensor, "slots names"]
     """Prompts that have this name in this slot."""
@@ -51,9 +56,9 @@ class NameMeans:
         Averaged over the names that both slots have; NaN where there are none.
         """
         seen = (self.count > 0).double()
-        slot_mean = torch.einsum("sw,swoc->soc", seen, self.mean)
-        slot_mean /= seen.sum(1)[:, None, None]
-        codes = ((self.mean - slot_mean[:, None]) * seen[..., None, None]).flatten(2)
+        mean = self.mean.flatten(2)
+        slot_mean = torch.einsum("sw,swc->sc", seen, mean) / seen.sum(1)[:, None]
+        codes = (mean - slot_mean[:, None]) * seen[..., None]
         norms = codes.norm(dim=-1, keepdim=True)
         codes = codes / torch.where(norms == 0, 1, norms)
         return torch.einsum("swc,vwc->sv", codes, codes) / (seen @ seen.mT)
@@ -66,35 +71,40 @@ def name_means(
     block: int,
     offsets: Sequence[int],
     *,
+    site: str = "ssm_input",
     slots: Sequence[str] = SLOTS,
     rows: int = ROWS,
 ) -> NameMeans:
     """Means over the clean prompts; of the corrupted ones too with `pairs.doubled()`.
 
-    Raises ValueError for a block without `ssm_input`, for roles that the pairs do not have, and for
+    Raises ValueError for a block without such a site, for roles that the pairs do not have, and for
     offsets that lead past the end of a prompt.
     """
     checks.count(rows=rows)
     slots, offsets = tuple(slots), tuple(offsets)
-    site, device = _site(model, block), next(model.parameters()).device
+    named, device = _sites(model, block, site, pairs.length), next(model.parameters()).device
     places = torch.stack([_places(pairs, slot, offsets) for slot in slots], dim=1)
     here = torch.stack([pairs.roles[slot] for slot in slots], dim=1)
     tokens = pairs.clean.gather(1, here.clamp(min=0))
     names = tokens[here >= 0].unique()
     which = torch.searchsorted(names, tokens)
     count = torch.zeros(len(slots), len(names), dtype=torch.int64)
-    channels = int(model.sites()[site][-1])
-    total = torch.zeros(*count.shape, len(offsets), channels, dtype=torch.float64)
+    total = None
     for part in torch.arange(len(pairs)).split(rows):
-        with model.record(site) as found:
+        with model.record(*named) as found:
             model(pairs.clean[part].to(device), pairs.out[part, None].to(device))
         row, slot = (here[part] >= 0).nonzero(as_tuple=True)
-        values = found[site].double().cpu()[row[:, None], places[part][row, slot]]
+        values = _together(found, named).double().cpu()[row[:, None], places[part][row, slot]]
         at = slot, which[part][row, slot]
+        if total is None:
+            total = values.new_zeros(*count.shape, *values.shape[1:])
         total.index_put_(at, values, accumulate=True)
         count.index_put_(at, torch.ones_like(row), accumulate=True)
-    mean = total / count.clamp(min=1)[..., None, None]
-    return NameMeans(block=block, offsets=offsets, slots=slots, names=names, mean=mean, count=count)
+    seen = count.clamp(min=1).reshape(*count.shape, *(1,) * (total.ndim - 2))
+    return NameMeans(
+        block=block, site=site, offsets=offsets, slots=slots, names=names, mean=total / seen,
+        count=count,
+    )  # fmt: skip
 
 
 @torch.no_grad()
@@ -133,21 +143,23 @@ def swap_margins(
     fits = fits & (pairs.roles[slot] >= 0) & new_known  # (slots, pairs)
     if how == "add-subtract":
         fits &= old_known
-    site, stream = _site(model, means.block), stream_site(model, means.block)
+    named = _sites(model, means.block, means.site, pairs.length)
+    stream = stream_site(model, means.block)
     slots, device = len(means.slots), next(model.parameters()).device
     margins = torch.full(fits.shape, torch.nan, dtype=torch.float64)
     for part in fits.any(dim=0).nonzero()[:, 0].split(max(1, rows // slots)):
         if not len(part):  # the only part, where no pair fits
             break
         row, ends = torch.arange(len(part)), pairs.out[part, None].to(device)
-        with model.record(site, stream) as clean:
+        with model.record(*named, stream) as clean:
             model(pairs.clean[part].to(device), ends)
+        live = _together(clean, named)
         cells, codes = (row[:, None], places[part]), means.mean[:, new[part]]
         if how == "add-subtract":
-            codes = codes - means.mean[:, old[part]] + clean[site][cells].cpu()
-        edited = clean[site].repeat(slots, 1, 1, 1)
+            codes = codes - means.mean[:, old[part]] + live[cells].cpu()
+        edited = live.expand(slots, *live.shape).clone()
         edited[:, *cells] = codes.to(edited)
-        with model.patch({site: edited.flatten(0, 1)}):
+        with model.patch(_apart(edited.flatten(0, 1), named)):
             logits = model.resume(
                 clean[stream].repeat(slots, 1, 1), block=means.block, at=ends.repeat(slots, 1)
             )
@@ -176,11 +188,33 @@ def swap_successes(
     return (margins > 0).double().masked_fill(margins.isnan(), torch.nan)
 
 
-def _site(model: SequenceModel, block: int) -> str:
-    site = f"blocks.{block}.mixer.ssm_input"
-    if not has_site(model, site):
-        raise ValueError(f"block must be one whose mixer has an ssm_input, got {block}")
-    return site
+def _sites(model: SequenceModel, block: int, site: str, length: int) -> tuple[str, ...]:
+    """The name of the site, or its names at all times."""
+    checks.one_of(SITES, site=site)
+    name = f"blocks.{block}.mixer.{site}"
+    if has_site(model, name):
+        return (name,)
+    if not has_site(model, f"{name}.{{t}}"):
+        raise ValueError(f"block must be one whose mixer has a site {site!r}, got {block}")
+    return tuple(f"{name}.{t}" for t in range(length))
+
+
+def _together(
+    found: Mapping[str, Tensor], named: tuple[str, ...]
+) -> Float[Tensor, "rows length *channels"]:
+    """What was recorded at a site, or at all its times."""
+    if len(named) == 1:
+        return found[named[0]]
+    return torch.stack([found[name] for name in named], dim=1)
+
+
+def _apart(
+    values: Float[Tensor, "rows length *channels"], named: tuple[str, ...]
+) -> dict[str, Tensor]:
+    """The inverse of `_together`."""
+    return (
+        {named[0]: values} if len(named) == 1 else dict(zip(named, values.unbind(1), strict=True))
+    )
 
 
 def _places(pairs: PromptPairs, slot: str, offsets: tuple[int, ...]) -> Tensor:

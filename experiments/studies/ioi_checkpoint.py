@@ -62,7 +62,7 @@ class IOICheckpoint(Study):
 
     name = "ioi-checkpoint"
     title = "The circuit of indirect object identification in mamba-370m"
-    version = 1
+    version = 2
     presets = {
         "medium": Preset("a day on 2 cores", {"share": 0.1}),
         "paper": Preset("hours on a GPU"),

@@ -48,7 +48,7 @@ class IOIMaps(Study):
 
     name = "ioi-maps"
     title = "The mechanism of indirect object identification"
-    version = 1
+    version = 2
     presets = {
         "quick": Preset(expected_time="20 s", axes=dict(seeds=3)),
         "small": Preset(
@@ -144,6 +144,32 @@ class IOIMaps(Study):
             "0.69)",
             source=_published("figure 8"),
             relation=">=", measured="replace_split", predicted=0.25, **_CARRIED,
+        ),
+        *(
+            Claim(
+                name=f"{which}-mentions-are-interchangeable-in-the-state",
+                statement=f"mean writes into the state at {which} mentions, of whichever slot, "
+                f"added and subtracted at a slot of {which} mentions swap names in at least 0.8 of "
+                "the prompts, while steps, B, C, skip and gate stay as they are",
+                source=_OURS,
+                relation=">=", measured=f"written_{which}", predicted=0.8, **_CARRIED,
+            )
+            for which in ("first", "second")
+        ),
+        Claim(
+            name="the-other-kind-swaps-nothing-in-the-state",
+            statement="mean writes at mentions of the other kind swap names in at most 0.2 of the "
+            "prompts",
+            source=_OURS,
+            relation="<=", measured="written_across", predicted=0.2, **_CARRIED,
+        ),
+        Claim(
+            name="the-selection-separates-the-mentions",
+            statement="codes of a name as a first and as a second mention are alike in what the "
+            "state-space model is told and not in what it writes: their cosine is lower there by "
+            "at least 0.5",
+            source=_OURS,
+            relation=">=", measured="selected_apart", predicted=0.5, **_CARRIED,
         ),
         Claim(
             name="first-mentions-write-for-their-names",

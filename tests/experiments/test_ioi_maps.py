@@ -49,6 +49,9 @@ def made_up(toy: str = "toy-2x64", seeds: int = 3, **changed: Any) -> pandas.Dat
             "replace": 0.2 + 0.7 * within, "add_subtract": np.full((5, 5), 0.9),
             "code_cosines": 0.5 + 0.5 * np.eye(5), "cosines": np.eye(20),
             "replace_first": 0.9 + few, "replace_second": 0.9 + few, "replace_split": 0.7 + few,
+            "add_subtract_written": 0.9 * within, "write_cosines": 2 * within - 1,
+            "written_first": 0.9 + few, "written_second": 0.9 + few, "written_across": few,
+            "selected_apart": 1.2 + few,
             "add_subtract_first": 0.9 + few, "add_subtract_second": 0.9 + few,
             "writes": np.full((5, 20), 0.5), "writes_to_answer": np.full(20, 0.25),
             "own_writes": np.array([9.0, 10.0, 11.0, -9.0, -8.0]), "first_writes": 10.0 + few,
@@ -148,6 +151,14 @@ def test_maps_have_the_shape_of_the_model_and_what_is_claimed_of_them_is_in_them
     assert found["first_writes"] == pytest.approx(found["own_writes"][:3].mean())
     assert found["replace_first"] == pytest.approx(found["replace"][:3, :3].mean())
     assert found["write_error"] < ioi_maps.EXACT
+    written, told, kept = (
+        found[name] for name in ("add_subtract_written", "code_cosines", "write_cosines")
+    )
+    assert found["written_second"] == pytest.approx(written[3:, 3:].mean())
+    across = written[:3, 3:].sum() + written[3:, :3].sum()
+    assert found["written_across"] == pytest.approx(across / 12)
+    apart = (told - kept)[:3, 3:].mean()  # both are symmetric
+    assert found["selected_apart"] == pytest.approx(apart)
 
 
 def test_a_bottleneck_without_a_state_has_no_taps_codes_and_writes(
@@ -178,6 +189,10 @@ SPOILED = {
     "first-mentions-are-interchangeable-replace": dict(replace_first=0.7),
     "second-mentions-are-interchangeable-replace": dict(replace_second=0.7),
     "mentions-have-codes-of-their-own": dict(replace_split=0.2),
+    "first-mentions-are-interchangeable-in-the-state": dict(written_first=0.7),
+    "second-mentions-are-interchangeable-in-the-state": dict(written_second=0.7),
+    "the-other-kind-swaps-nothing-in-the-state": dict(written_across=0.3),
+    "the-selection-separates-the-mentions": dict(selected_apart=0.4),
     "first-mentions-write-for-their-names": dict(first_writes=-1.0),
     "second-mentions-write-against-their-names": dict(second_writes=1.0),
     "writes-add-up": dict(write_error=1e-3),

@@ -58,7 +58,15 @@ def hybrid() -> pandas.DataFrame:
     wide["removed_probability"] = [np.array([0.1, 0.2, 0.9, 0.3])] * 2
     wide["convolved"] = [True, False]
     wide["bottleneck"] = [3, 1]
-    for name in ("cosines", "code_cosines", "writes", "replace", "add_subtract"):
+    for name in (
+        "cosines",
+        "code_cosines",
+        "writes",
+        "replace",
+        "add_subtract",
+        "add_subtract_written",
+        "write_cosines",
+    ):
         wide[name] = wide[name].where(wide["convolved"])
     return pandas.concat([made_up(), wide], ignore_index=True)
 
@@ -114,8 +122,10 @@ def test_bars_are_means_and_dots_are_seeds():
 def test_swaps_stand_beside_the_published_ones():
     figure = draw(ioi_swaps, made_up())
     drawn = maps(figure)
-    assert len(drawn) == 2 * (3 + 1)  # of three seeds and the published one, in two ways
-    for put, added in zip(drawn[:3], drawn[4:7], strict=True):
+    # Of three seeds, in two ways with a published one beside them and in one without.
+    assert len(drawn) == 2 * (3 + 1) + 3
+    for put, added, written in zip(drawn[:3], drawn[4:7], drawn[8:], strict=True):
+        np.testing.assert_allclose(written[:, 0], [0.9, 0.9, 0.9, 0, 0])
         np.testing.assert_allclose(put[0], [0.9, 0.9, 0.9, 0.2, 0.2])
         np.testing.assert_allclose(added, 0.9)
     np.testing.assert_allclose(drawn[3], PUBLISHED["replace"])
@@ -130,7 +140,7 @@ def test_writes_and_cosines_are_those_of_every_seed():
     assert len(drawn) == 3
     bars = [bar.get_width() for bar in figure.axes[1].patches]
     assert bars == pytest.approx([9, 10, 11, -9, -8, 5])
-    assert len(maps(draw(ioi_cosines, made_up()))) == 2 * 3
+    assert len(maps(draw(ioi_cosines, made_up()))) == 3 * 3
 
 
 def test_a_block_that_mixes_no_tokens_is_hatched():

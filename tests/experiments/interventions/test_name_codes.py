@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from experiments.interventions.name_codes import (
     FIRST_MENTIONS,
+    SITES,
     SLOTS,
     NameMeans,
     name_means,
@@ -24,13 +25,12 @@ from tests.experiments.interventions.made_codes import (
     tallying,
 )
 
-SITE = "blocks.1.mixer.ssm_input"
 
-
-def planted(values, offsets=(0, 1), block=1):
+def planted(values, offsets=(0, 1), block=1, site="ssm_input"):
     """The same value of every name in every slot: (names, offsets, channels)."""
     return NameMeans(
         block=block,
+        site=site,
         offsets=offsets,
         slots=SLOTS,
         names=torch.arange(V - NAMES, V),
@@ -44,21 +44,36 @@ def margin(logits, target, answer):
     return logits[rows, target] - logits[rows, answer]
 
 
+def live(model, pairs, site):
+    """What is at a site of block 1: (pairs, length, channels)."""
+    stem = f"blocks.1.mixer.{site}"
+    if site == "ssm_input":
+        return recorded(model, pairs.clean, stem)[stem]
+    found = recorded(model, pairs.clean, f"{stem}.*")
+    return torch.stack([found[f"{stem}.{t}"] for t in range(pairs.length)], dim=1)
+
+
 @torch.no_grad()
-def patched(model, pairs, edit):
-    with model.patch({SITE: edit}):
+def patched(model, pairs, values=None, site="ssm_input"):
+    """Logits with these values at a site of block 1, by default those that are there."""
+    stem = f"blocks.1.mixer.{site}"
+    edits = {stem: values} if site == "ssm_input" else {}
+    if site == "write":
+        edits = {f"{stem}.{t}": values[:, t] for t in range(pairs.length)}
+    with model.patch(edits if values is not None else {}):
         return model(pairs.clean)[torch.arange(len(pairs)), pairs.out]
 
 
+@pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("mixer", ["mamba", "mamba2"])
 @settings(max_examples=3)
 @given(seed=st.integers(0, 100), offsets=st.sampled_from([(0,), (1,), (0, 2)]))
-def test_means_are_those_of_loops(mixer, seed, offsets):
+def test_means_are_those_of_loops(mixer, site, seed, offsets):
     model, pairs = network("mamba", mixer, seed=seed), named_pairs(11, seed=seed)
     pairs = replace(pairs, roles={**pairs.roles, "n2": pairs.roles["n2"].clone()})
     pairs.roles["n2"][3] = -1
-    means = name_means(model, pairs, 1, offsets, rows=4)
-    x = recorded(model, pairs.clean, SITE)[SITE]
+    means = name_means(model, pairs, 1, offsets, site=site, rows=4)
+    x = live(model, pairs, site)
     assert means.names.tolist() == sorted(set(means.names.tolist()))
     for slot, role in enumerate(means.slots):
         for which, name in enumerate(means.names.tolist()):
@@ -108,16 +123,18 @@ def test_cosines_leave_out_names_that_a_slot_lacks():
     torch.testing.assert_close(cosines.diagonal(), torch.ones(5, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("mixer", ["mamba", "mamba2"])
 @pytest.mark.parametrize("slot", SLOTS)
-def test_replacing_by_what_is_there_changes_nothing(mixer, slot):
+def test_replacing_by_what_is_there_changes_nothing(mixer, site, slot):
     model, pairs = network("mamba", mixer), named_pairs(5)
-    x = recorded(model, pairs.clean, SITE)[SITE]
-    clean = patched(model, pairs, lambda x: None)
+    x = live(model, pairs, site)
+    clean = patched(model, pairs)
     tried = 0
     for pair in range(5):
         here = pairs.roles[slot][pair] + torch.tensor([0, 1])
-        means = planted(x[pair, here].expand(NAMES, -1, -1))
+        there = x[pair, here]
+        means = planted(there.expand(NAMES, *there.shape), site=site)
         margins = swap_margins(model, pairs, means, slot)[:, pair]
         old = pairs.clean[pair, pairs.roles[slot][pair]]
         target = pairs.corrupted_answer[pair] if slot in FIRST_MENTIONS else old
@@ -137,7 +154,7 @@ def test_adding_and_subtracting_equal_means_changes_nothing(seed, slot):
     rng = torch.Generator().manual_seed(seed)
     means = planted(torch.randn(2, 16, generator=rng, dtype=torch.float64).expand(NAMES, -1, -1))
     margins = swap_margins(model, pairs, means, slot, how="add-subtract", rows=12)
-    clean = patched(model, pairs, lambda x: None)
+    clean = patched(model, pairs)
     old = pairs.clean.gather(1, pairs.roles[slot][:, None])[:, 0]
     target = pairs.corrupted_answer if slot in FIRST_MENTIONS else old
     expected = margin(clean, target, pairs.answer).expand(5, -1)
@@ -146,11 +163,12 @@ def test_adding_and_subtracting_equal_means_changes_nothing(seed, slot):
     assert measured.any()
 
 
+@pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("how", ["replace", "add-subtract"])
 @pytest.mark.parametrize("slot", SLOTS)
-def test_margins_are_those_of_a_whole_run_patched_by_hand(how, slot):
+def test_margins_are_those_of_a_whole_run_patched_by_hand(how, slot, site):
     model, pairs = network("mamba", "mamba", "mamba"), named_pairs(10, seed=3)
-    means = name_means(model, named_pairs(40, seed=4).doubled(), 1, (0, 1))
+    means = name_means(model, named_pairs(40, seed=4).doubled(), 1, (0, 1), site=site)
     margins = swap_margins(model, pairs, means, slot, how=how, rows=25)
     at, names = pairs.roles[slot], means.names.tolist()
     old = pairs.clean.gather(1, at[:, None])[:, 0]
@@ -160,14 +178,14 @@ def test_margins_are_those_of_a_whole_run_patched_by_hand(how, slot):
     else:
         new, target, allowed = pairs.answer, old, torch.ones(10, dtype=torch.bool)
     for source in (0, 4):
-        x = recorded(model, pairs.clean, SITE)[SITE]
+        x = live(model, pairs, site)
         for pair in range(10):
             here = at[pair] + torch.tensor([0, 1])
             code = means.mean[source, names.index(int(new[pair]))]
             if how == "add-subtract":
                 code = x[pair, here] + code - means.mean[source, names.index(int(old[pair]))]
             x[pair, here] = code
-        expected = margin(patched(model, pairs, lambda _, x=x: x), target, pairs.answer)
+        expected = margin(patched(model, pairs, x, site), target, pairs.answer)
         torch.testing.assert_close(margins[source, allowed], expected[allowed])
         assert margins[source, ~allowed].isnan().all()
 
@@ -232,6 +250,8 @@ def test_bad_arguments_are_named():
     for block in (1, 2):
         with pytest.raises(ValueError, match=f"block must be one whose mixer .* got {block}"):
             name_means(model, pairs, block, (0,))
+    with pytest.raises(ValueError, match="site must be one of 'ssm_input', 'write'"):
+        name_means(model, pairs, 0, (0,), site="h")
     with pytest.raises(ValueError, match="offsets must not lead from 'n5' past the prompt"):
         name_means(model, pairs, 0, (4,))
     for offsets in ((), (-1,), (1, 1)):
