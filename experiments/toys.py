@@ -93,9 +93,9 @@ def build(name: str, task: PairTask, *, seed: int) -> SequenceModel:
     )  # fmt: skip
     model = SequenceModel(config, seed=seed)
     with torch.no_grad():
-        for block in model.blocks:
-            if hasattr(block.mixer, "out_proj"):
-                block.mixer.out_proj.weight /= math.sqrt(len(toy.layers))
+        for parameter, weight in model.named_parameters():
+            if parameter.endswith("mixer.out_proj.weight"):
+                weight /= math.sqrt(len(toy.layers))
     return model
 
 
