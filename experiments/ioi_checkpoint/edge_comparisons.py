@@ -158,6 +158,23 @@ EDGE_COMPARISONS = (
         relation="<=", bound=0.0,
     ),
     Comparison(
+        name="blocks-that-look-back",
+        metric="tap_overlap",
+        statement="the blocks of which tap 1 is kept, and those of which tap 2 is, are those "
+        "published (Jaccard indices of at least 0.5)",
+        place="circuit discovery, released results",
+        published=dict.fromkeys(published.BLOCKS_KEPT, 1.0),
+        relation=">=", bound=0.5,
+    ),
+    Comparison(
+        name="early-blocks-mix-no-tokens",
+        metric="early_taps_kept",
+        statement="blocks 1 to 7 need none of their taps",
+        place="circuit discovery, released results",
+        published=0.0,
+        relation="<=", bound=0.0,
+    ),
+    Comparison(
         name="refined-edges-of-39",
         metric="refined_overlap",
         statement="the edges into and out of block 39 are those published (Jaccard indices of at "

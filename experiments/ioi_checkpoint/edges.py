@@ -130,24 +130,7 @@ def refinement(subject: Subject) -> Metrics:
     }
     if not subject.published_depth:
         return metrics
-    blocks = torch.stack(
-        [
-            found.circuit[:, graph.columns(block)].any(dim=1)
-            for block in range(published.LAYERS + 1)
-        ],
-        dim=1,
-    )
-    overlaps = (
-        _overlap(blocks[1 : published.CENTRE + 1, published.CENTRE], {0: published.REFINED_INTO}),
-        _overlap(blocks[published.CENTRE + 1], {0: published.REFINED_FROM}),
-    )
-    drops = named_drops(graph, found)
-    order = pearson(*(rankdata(x)[None] for x in (drops, [*published.DROPS.values()])))
-    return metrics | {
-        "refined_overlap": np.array(overlaps)[:, None],
-        "drops": drops[:, None],
-        "order_of_drops": order,
-    }
+    return metrics | _refined_by_blocks(graph, found, width)
 
 
 def positional(subject: Subject) -> Metrics:
@@ -207,6 +190,38 @@ def named_drops(graph: EdgeGraph, found: Refined) -> Float[ndarray, " names"]:
     }
     named = [edges_between(graph, *names).nonzero().tolist() for names in published.DROPS]
     return np.array([drops.get(frozenset(map(tuple, group)), 0.0) for group in named])
+
+
+def _refined_by_blocks(graph: EdgeGraph, found: Refined, taps: int) -> Metrics:
+    """What is left around block 39, which taps are, and what the named edges had cost."""
+    blocks = torch.stack(
+        [
+            found.circuit[:, graph.columns(block)].any(dim=1)
+            for block in range(published.LAYERS + 1)
+        ],
+        dim=1,
+    )
+    overlaps = (
+        _overlap(blocks[1 : published.CENTRE + 1, published.CENTRE], {0: published.REFINED_INTO}),
+        _overlap(blocks[published.CENTRE + 1], {0: published.REFINED_FROM}),
+    )
+    branches = found.circuit[..., 0].any(dim=0)
+    kept_taps = torch.stack([
+        branches[graph.columns(block).start :][:taps] for block in range(published.LAYERS)
+    ])  # fmt: skip
+    tap_overlaps = [
+        _overlap(kept_taps[:, [tap]], {0: listed})
+        for tap, listed in enumerate(published.BLOCKS_KEPT.values(), start=1)
+    ]
+    drops = named_drops(graph, found)
+    order = pearson(*(rankdata(x)[None] for x in (drops, [*published.DROPS.values()])))
+    return {
+        "refined_overlap": np.array(overlaps)[:, None],
+        "tap_overlap": np.array(tap_overlaps)[:, None],
+        "early_taps_kept": np.array([float(kept_taps[1:8].sum())]),
+        "drops": drops[:, None],
+        "order_of_drops": order,
+    }
 
 
 def _runs(model: SequenceModel, pairs: PromptPairs, resolution: str = "layer") -> EdgeRuns:

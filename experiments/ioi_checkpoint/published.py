@@ -96,6 +96,8 @@ DROPS = {
 """Fall of the normalised logit difference without an edge; "*" are all edges into one branch."""
 TAPS_KEPT = (0, 1, 1, 0)
 """Of block 39."""
+BLOCKS_KEPT = {"tap 1": frozenset({33, 35, 36, 39, 40}), "tap 2": frozenset({19, 39})}
+"""Those in which such a tap is kept; of blocks 1 to 7, no tap is."""
 REFINED_INTO = frozenset(range(39)) - {2, 31, 34}
 REFINED_FROM = frozenset({43, 45, 46, 47, 48})
 """48 is the output, here and below."""

@@ -300,6 +300,9 @@ def test_refined_circuits_are_counted_by_blocks_taps_and_gates(deep, monkeypatch
     monkeypatch.setattr(edges, "acdc", refined)
     found = PARTS["refinement"](deep)
     assert found["refined_overlap"].tolist() == [[1.0]] * 2
+    # Taps 1 and 2 are of block 39 alone, in place of five blocks and of two.
+    assert found["tap_overlap"].tolist() == [[1 / 5], [1 / 2]]
+    assert found["early_taps_kept"] == 0
     assert found["centre_taps_kept"][:, 0].tolist() == list(published.TAPS_KEPT)
     assert found["far_taps_kept"] == 0
     # 36 and 5 edges between blocks, and five branches: two taps and four gates; of 1465.
