@@ -14,7 +14,7 @@ from experiments import ioi_tables, scratch
 from experiments.claims import Claim
 from experiments.interventions.pair_maps import taps
 from experiments.study import Preset, Study
-from experiments.toys import trained
+from experiments.toys import TOYS, trained
 
 SOLVED = 0.9
 """Accuracy from which on the mechanism of a model is told."""
@@ -24,6 +24,8 @@ _OURS = Source("seqtheory", "indirect object identification")
 _TOLD: dict[str, Any] = dict(where={"solved": True}, over=("toy",), tolerance=0.0)
 _CARRIED: dict[str, Any] = _TOLD | dict(where={"solved": True, "convolved": True})
 """Of models whose bottleneck has a convolution and a state."""
+_MAMBA: dict[str, Any] = _TOLD | dict(where={"solved": True, "mamba": True})
+"""Of models of Mamba blocks only, of which the published statements are."""
 
 
 def _published(place: str) -> Source:
@@ -68,7 +70,7 @@ class IOIMaps(Study):
             statement="with the cross-talk of one block alone, the bottleneck, at least half of "
             "the answers survive (layer 39 of mamba-370m: 0.75)",
             source=_published("figure 5"),
-            relation=">=", measured="alone_best", predicted=0.5, **_TOLD,
+            relation=">=", measured="alone_best", predicted=0.5, **_MAMBA,
         ),
         Claim(
             name="no-other-block-mixes-tokens-for-the-answer",
@@ -78,32 +80,39 @@ class IOIMaps(Study):
             relation="<=", measured="alone_other", predicted=0.25, **_TOLD,
         ),
         Claim(
+            name="attention-mixes-tokens-in-hybrids",
+            statement="in more than half of the hybrids the bottleneck is a layer of attention",
+            source=_OURS,
+            relation=">=", measured="attends", predicted=0.5, over=("toy",), tolerance=0.0,
+            where={"solved": True, "hybrid": True},
+        ),
+        Claim(
             name="bottleneck-reads-the-changed-name",
             statement="the logit difference falls by at least 0.3 of its range where the "
             "bottleneck reads the changed name (layer 39: 0.28 and more)",
             source=_published("figure 3"),
-            relation=">=", measured="resampled", predicted=0.3, **_TOLD,
+            relation=">=", measured="resampled", predicted=0.3, **_MAMBA,
         ),
         Claim(
             name="nothing-is-read-elsewhere",
             statement="no block changes the logit difference by more than 0.15 of its range by "
             "what it reads at another position than the changed name (most layers: below 0.06)",
             source=_published("figure 3"),
-            relation="<=", measured="resampled_elsewhere", predicted=0.15, **_TOLD,
+            relation="<=", measured="resampled_elsewhere", predicted=0.15, **_MAMBA,
         ),
         Claim(
             name="first-block-and-bottleneck-are-necessary",
             statement="without the first block, or without the bottleneck, at most 0.55 of the "
             "answers are right (layers 0 and 39: 0.10 and 0.55)",
             source=_published("figure 4"),
-            relation="<=", measured="removed_best", predicted=0.55, **_TOLD,
+            relation="<=", measured="removed_best", predicted=0.55, **_MAMBA,
         ),
         Claim(
             name="one-tap-looks-back",
             statement="one tap of the bottleneck's convolution that looks back has at least half "
             "of the effect of its taps",
             source=_published("figure 7"),
-            relation=">=", measured="looks_back", predicted=0.5, **_CARRIED,
+            relation=">=", measured="looks_back", predicted=0.5, **_MAMBA,
         ),
         Claim(
             name="the-tap-looks-one-token-back",
@@ -111,7 +120,7 @@ class IOIMaps(Study):
             "layer 39 of mamba-370m (0.95); measured: how many taps away it is",
             source=_published("figure 7"),
             relation="<=", measured="from_one", predicted=0.0, failure_probability=0.0,
-            expected="refuted", corrected_by="taps-look-back", **_CARRIED,
+            expected="refuted", corrected_by="taps-look-back", **_MAMBA,
         ),
         Claim(
             name="taps-look-back",
@@ -128,7 +137,7 @@ class IOIMaps(Study):
                 "four tokens from the name on "
                 f"({how.replace('_', ' and ')}; mamba-370m: {figure})",
                 source=_published("figure 8"),
-                relation=">=", measured=f"{how}_{which}", predicted=0.8, **_CARRIED,
+                relation=">=", measured=f"{how}_{which}", predicted=0.8, **_MAMBA,
             )
             for which, how, figure in (
                 ("first", "add_subtract", "0.99"),
@@ -143,7 +152,7 @@ class IOIMaps(Study):
             "often, by at least 0.25 of the prompts, than by one of the other kind (mamba-370m: "
             "0.69)",
             source=_published("figure 8"),
-            relation=">=", measured="replace_split", predicted=0.25, **_CARRIED,
+            relation=">=", measured="replace_split", predicted=0.25, **_MAMBA,
         ),
         *(
             Claim(
@@ -243,14 +252,22 @@ class IOIMaps(Study):
     @staticmethod
     def table(rows: pandas.DataFrame) -> pandas.DataFrame:
         """Marks the models that have solved the task; blank, what a bottleneck has not."""
-        rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, *_OF_STATES])))
+        rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, *_MEASURED])))
         removed = zip(rows["removed_accuracy"], rows["bottleneck"], strict=True)
+        layers = [TOYS[toy].layers for toy in rows["toy"]]
+        attends = [
+            float(kinds[block] == "attention")
+            for kinds, block in zip(layers, rows["bottleneck"], strict=True)
+        ]
         return rows.assign(
             solved=rows["accuracy"] >= SOLVED,
+            mamba=[{*kinds} == {"mamba"} for kinds in layers],
+            hybrid=["attention" in kinds for kinds in layers],
+            attends=attends,
             removed_best=[max(found[0], found[block]) for found, block in removed],
             from_one=(rows["tap"] - 1).abs(),
         )
 
 
-_OF_STATES = ("tap", *(claim.measured for claim in IOIMaps.claims if "convolved" in claim.where))
-"""Columns that models lack whose bottleneck has no state."""
+_MEASURED = ("tap", *(claim.measured for claim in IOIMaps.claims))
+"""Columns of claims; models lack some of them whose bottleneck has no state."""
