@@ -26,6 +26,7 @@ from experiments.tasks.sequences import stream
 
 NEGLIGIBLE = 0.01
 """Effects below this share of the largest have no sign."""
+TOP = 10
 FEWEST_EDGES, FEWEST_PAIRS = 3, 2
 """Of two edges every correlation is 1 or -1; of one pair all resamples are the same."""
 
@@ -95,7 +96,7 @@ def agreement(
     attribution: Attribution,
     effects: Float[Tensor, "sources destinations positions pairs"],
     *,
-    k: int = 10,
+    k: int | None = None,
     resamples: int = 1000,
     seed: int = 0,
     integration_error: float | None = None,
@@ -103,9 +104,10 @@ def agreement(
     """Over the edges that have exact effects, NaN being those of the others.
 
     Edges with no effect and no score in any pair do not count, such as those whose source writes
-    the same in both runs: they would agree whatever the method. ValueError where a correlation is
-    not defined, as all scores or all effects are the same, or there are fewer than 3 edges or 2
-    pairs; in a resample such a correlation is 0.
+    the same in both runs: they would agree whatever the method. `k` is by default 10, or half of
+    the edges where that is less. ValueError where a correlation is not defined, as all scores or
+    all effects are the same, or there are fewer than 3 edges or 2 pairs; in a resample such a
+    correlation is 0.
     """
     if effects.shape != attribution.scores.shape:
         raise ValueError(
@@ -119,6 +121,7 @@ def agreement(
     pairs, edges = x.shape
     checks.ordered(fewest_edges=FEWEST_EDGES, edges_with_effects=edges)
     checks.ordered(fewest_pairs=FEWEST_PAIRS, pairs=pairs)
+    k = min(TOP, edges // 2) if k is None else k
     checks.count(k=k)
     checks.ordered(k=k, edges_with_effects=edges)
     for name, values in (("scores", x), ("effects", y)):

@@ -188,7 +188,8 @@ def aligned_pairs(task: PairTask, count: int, *, seed: int) -> PromptPairs:
     """
     checks.count(count=count)
     for factor in (2, 4, 8):
-        pairs = task.pairs(factor * count, seed=seed).aligned()
+        # Of few pairs another group might be the largest for another seed.
+        pairs = task.pairs(max(factor * count, 100), seed=seed).aligned()
         if len(pairs) >= count:
             return pairs[:count]
     raise ValueError(

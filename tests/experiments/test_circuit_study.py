@@ -161,6 +161,28 @@ def test_sizes_are_those_of_the_circuits_beside_them():
     assert found["largest_drop_of_acdc"] <= 0.01
 
 
+@pytest.mark.parametrize(
+    ("toy", "task", "resolution", "positional"),
+    [
+        ("toy-2x64", "ioi", "layer", False),
+        ("toy-mamba2", "two-name-ioi", "branch", False),
+        ("toy-hybrid", "induction", "layer", False),
+        ("toy-hybrid", "ioi", "branch", True),
+    ],
+)
+def test_corners_of_the_larger_presets_can_be_measured(toy, task, resolution, positional):
+    """From a graph of six edges on; the target is as if nothing were learned."""
+    study = CircuitStudy(
+        toys=(toy,), tasks=(task,), resolutions=(resolution,), positional=(positional,), pairs=4,
+        max_steps=1, seeds=1,
+    )  # fmt: skip
+    (trial,) = study.trials()
+    found = CircuitStudy.measure(trial.rng, **trial.config)
+    if "sizes" in found:  # at least one pair is answered rightly
+        assert found["sizes"][-1] == found["edges"]
+        assert found["nld_exact"][-1] == pytest.approx(found["nld_gates"][-1], abs=1e-6)
+
+
 def test_a_toy_that_answers_as_many_corrupted_pairs_has_an_empty_circuit():
     found = measured()
     assert not found["learned"]

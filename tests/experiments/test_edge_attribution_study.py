@@ -180,5 +180,27 @@ def test_gates_add_up_and_the_published_ways_do_not():
     assert abs(found["scores_eap"].sum() - total) > 0.1
 
 
+@pytest.mark.parametrize(
+    ("toy", "task", "resolution", "positional"),
+    [
+        ("toy-2x64", "ioi", "layer", False),
+        ("toy-mamba2", "two-name-ioi", "branch", False),
+        ("toy-hybrid", "induction", "layer", False),
+        ("toy-hybrid", "ioi", "tap", True),
+    ],
+)
+def test_corners_of_the_larger_presets_can_be_measured(toy, task, resolution, positional):
+    """From a graph of six edges on."""
+    study = EdgeAttributionStudy(
+        toys=(toy,), tasks=(task,), resolutions=(resolution,), positional=(positional,), pairs=4,
+        max_steps=1, seeds=1,
+    )  # fmt: skip
+    (trial,) = study.trials()
+    found = EdgeAttributionStudy.measure(trial.rng, **trial.config)
+    assert found["gap_gates"] == pytest.approx(0, abs=0.01)
+    assert 0 <= found["top_overlap_gates"] <= 1
+    assert found["pearson_gates_low"] <= found["pearson_gates_high"]
+
+
 def test_unlearned_toys_are_said_to_be():
     assert not measured()["learned"]

@@ -54,6 +54,7 @@ def test_the_coefficients_are_those_of_scipy_over_edges_patched_exactly(position
     large = abs(y) > 0.01 * abs(y).max()
     assert (found.signed, found.same_sign) == (large.sum(), (x * y > 0)[large].mean())
     assert found.completeness_gap == scores.completeness_gap
+    assert agreement(runs, scores, effects, resamples=5).k == min(10, found.edges // 2)
     whole = agreement(runs, scores, exact(runs, positional=positional), k=4, resamples=50)
     assert int(reaching(runs, positions).sum()) >= whole.edges > 15
 
