@@ -220,9 +220,8 @@ class CircuitStudy(ToyEdges):
 
     @staticmethod
     def table(rows: pandas.DataFrame) -> pandas.DataFrame:
-        """With how alike circuits of all seeds are that have learned the task, `seed_jaccard`."""
-        rows = rows.copy()
-        rows["seed_jaccard"] = np.nan
+        """Also how alike circuits of all seeds are that have learned the task, `seed_jaccard`."""
+        rows = ToyEdges.table(rows).assign(seed_jaccard=np.nan)
         if "circuit_gates" not in rows:
             return rows
         for _, group in rows[rows["learned"]].groupby(list(OVER), dropna=False):

@@ -69,15 +69,29 @@ class EdgeAttributionStudy(ToyEdges):
     claims = (
         Claim(
             name="attribution-patching-agrees-with-patching",
-            statement="scores of edges by attribution patching, from one gradient of the clean "
-            "run, correlate with the effects of patching them by at least 0.9 (Pearson)",
+            statement="scores of edges of toys of Mamba by attribution patching, from one gradient "
+            "of the clean run, correlate with the effects of patching them by at least 0.9 "
+            "(Pearson)",
             source=Source(key="syed2023attribution", place="section 4"),
             relation=">=",
             measured="pearson_eap",
             predicted=0.9,
-            where={"learned": True},
+            where={"learned": True, "mamba": True},
             over=OVER,
             tolerance=0.0,
+        ),
+        Claim(
+            name="attribution-patching-agrees-in-any-toy",
+            statement="so do those of edges of Mamba-2 and of hybrids with attention",
+            source=Source(key="syed2023attribution", place="section 4"),
+            relation=">=",
+            measured="pearson_eap",
+            predicted=0.9,
+            where={"learned": True, "mamba": False},
+            over=OVER,
+            tolerance=0.0,
+            expected="refuted",
+            corrected_by="integrated-gates-agree-with-patching",
         ),
         Claim(
             name="integrated-gates-agree-with-patching",
