@@ -146,7 +146,7 @@ def _sums(axis: Axes, rows: DataFrame) -> None:
     keys = [Line2D([], [], linestyle="", marker="o", markersize=2.5, color=color,
                    label=f"seed {seed}")
             for color, seed in zip(_colors(rows), rows["seed"], strict=True)]  # fmt: skip
-    axis.legend(handles=keys, loc="lower left", **SMALL)
+    axis.legend(handles=keys, loc="center", bbox_to_anchor=(0.82, 0.5), **SMALL)
 
 
 def _colors(rows: DataFrame) -> list[str]:

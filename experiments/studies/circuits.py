@@ -51,11 +51,12 @@ class CircuitStudy(ToyEdges):
     presets = {
         "quick": Preset(expected_time="30 s", axes=dict(seeds=3)),
         "small": Preset(
-            expected_time="10 min",
+            expected_time="6 min",
             axes=dict(
                 toys=("toy-2x64", "toy-mamba2", "toy-hybrid"),
                 resolutions=("branch", "tap"),
                 positional=(False, True),
+                seeds=4,
             ),
         ),
         "medium": Preset(

@@ -46,13 +46,14 @@ class EdgeAttributionStudy(ToyEdges):
     title = "Attributions of edges against patching them"
     version = 1
     presets = {
-        "quick": Preset(expected_time="30 s", axes=dict(seeds=3)),
+        "quick": Preset(expected_time="15 s", axes=dict(seeds=3)),
         "small": Preset(
-            expected_time="10 min",
+            expected_time="5 min",
             axes=dict(
                 toys=("toy-2x64", "toy-mamba2", "toy-hybrid"),
                 resolutions=("layer", "branch", "tap"),
                 positional=(False, True),
+                seeds=4,
             ),
         ),
         "medium": Preset(

@@ -52,9 +52,9 @@ class IOIMaps(Study):
     title = "The mechanism of indirect object identification"
     version = 2
     presets = {
-        "quick": Preset(expected_time="20 s", axes=dict(seeds=3)),
+        "quick": Preset(expected_time="15 s", axes=dict(seeds=3)),
         "small": Preset(
-            expected_time="15 min", axes=dict(toys=("toy-2x64", "toy-mamba2", "toy-hybrid"))
+            expected_time="2 min", axes=dict(toys=("toy-2x64", "toy-mamba2", "toy-hybrid"), seeds=4)
         ),
         "medium": Preset(
             expected_time="4 h",

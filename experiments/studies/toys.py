@@ -31,10 +31,10 @@ class Toys(Study):
     title = "Small models learn to tell the odd one out"
     version = 1
     presets = {
-        "quick": Preset(expected_time="80 s", axes=dict(seeds=3)),
+        "quick": Preset(expected_time="90 s", axes=dict(seeds=3)),
         "small": Preset(
-            expected_time="10 min",
-            axes=dict(toys=("toy-2x64", "toy-mamba2", "toy-hybrid")),
+            expected_time="8 min",
+            axes=dict(toys=("toy-2x64", "toy-mamba2", "toy-hybrid"), seeds=4),
         ),
         "medium": Preset(expected_time="3 h", axes=dict(toys=tuple(TOYS), tasks=tuple(TASKS))),
     }
