@@ -20,8 +20,8 @@ from experiments.models.backbone import SequenceModel
 from experiments.tasks.prompt_pairs import PromptPairs
 
 SITES = ("ssm_input", "write")
-"""Where a name is swapped: in all that the state-space model is told, steps, B, C and skip among
-it, or only in what that adds to its state."""
+"""Where a name is swapped: in what the state-space model is told, from which that of Mamba (not of
+Mamba-2) makes its steps, B and C too, or only in what it adds to its state."""
 FIRST_MENTIONS = ("n1", "n2", "n3")
 SLOTS = (*FIRST_MENTIONS, "n4", "n5")
 
