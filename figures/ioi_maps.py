@@ -30,8 +30,8 @@ WORDS = (
 """A prompt whose names stand where most do; openers differ, in two tokens."""
 NAMED = tuple(i for i, word in enumerate(WORDS) if word in SLOTS)
 PUBLISHED = {
-    "replace": np.array(REPLACE),
-    "add_subtract": np.array(ADD_SUBTRACT),
+    "replace": REPLACE,
+    "add_subtract": ADD_SUBTRACT,
     "add_subtract_written": None,
 }
 """Successes of swaps in layer 39 of mamba-370m, by slot edited and slot of the mean (Ensign and
@@ -165,8 +165,10 @@ def ioi_swaps(rows: DataFrame) -> Figure:
             for axis in line[len(panels) :]:
                 axis.axis("off")
             line[0].set_ylabel(f"{word}:\nedited slot", fontsize=6)
-    for axis in axes[-1]:
-        axis.set_xlabel("mean of slot", fontsize=6)
+    for column in axes.T:
+        last = [axis for axis in column if axis.axison][-1]
+        last.tick_params(labelbottom=True)
+        last.set_xlabel("mean of slot", fontsize=6)
     _bar(figure, axes, Normalize(0, 1), _SHARE, "share of prompts with the answer of the swap")
     return figure
 

@@ -46,6 +46,8 @@ class Attribution:
 
     method: str
     scores: Float[Tensor, "sources destinations positions pairs"]
+    points: tuple[float, ...]
+    """Where gradients were taken on the way to the corrupted run; none but of `INTEGRATED`."""
     effect_of_all: float
     """Mean effect of patching all edges, -1 where the model prefers every clean answer."""
 
@@ -103,16 +105,24 @@ def attribute(
     nld = runs.nld(torch.stack([runs.corrupted.logits, runs.clean.logits])).double().mean(1)
     return Attribution(
         method=method,
+        points=tuple(points) if method in INTEGRATED else (),
         scores=scores * graph.edges[:, :, None, None],
         effect_of_all=float(nld[0] - nld[1]),
     )
 
 
-def step_doubling_error(runs: EdgeRuns, fine: Attribution, points: int) -> float:
-    """Largest change of a mean score from these midpoints to `fine`, which has twice as many."""
+def step_doubling_error(runs: EdgeRuns, fine: Attribution) -> float:
+    """Largest change of a mean score from half as many midpoints.
+
+    ValueError for a method that does not integrate, or by other points than an even number of
+    midpoints.
+    """
     checks.one_of(INTEGRATED, method=fine.method)
+    half, odd = divmod(len(fine.points), 2)
+    if odd or fine.points != midpoints(2 * half):
+        raise ValueError(f"points must be an even number of midpoints, got {fine.points}")
     positional = fine.scores.shape[2] > 1
-    coarse = attribute(runs, fine.method, positional=positional, points=midpoints(points))
+    coarse = attribute(runs, fine.method, positional=positional, points=midpoints(half))
     return float((fine.mean - coarse.mean).abs().max())
 
 

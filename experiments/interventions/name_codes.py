@@ -20,8 +20,8 @@ from experiments.models.backbone import SequenceModel
 from experiments.tasks.prompt_pairs import PromptPairs
 
 SITES = ("ssm_input", "write")
-"""Where a name is swapped: in what the state-space model is told, from which that of Mamba (not of
-Mamba-2) makes its steps, B and C too, or only in what it adds to its state."""
+"""Where names are swapped: in the input of the state-space model, of which Mamba (not Mamba-2) also
+computes the steps, B and C; or only in what is added to the state."""
 FIRST_MENTIONS = ("n1", "n2", "n3")
 SLOTS = (*FIRST_MENTIONS, "n4", "n5")
 

@@ -75,25 +75,27 @@ EDGE_COMPARISONS = (
         name="scores-agree-with-patching",
         source="syed2023attribution",
         metric="eap_pearson",
-        statement="scores of attribution patching correlate with the effects of patching 50 edges, "
-        "strong and weak ones (Pearson, at least 0.9)",
+        statement="scores of attribution patching correlate with the effects of patching 50 edges "
+        "of all strengths and the ten of the largest scores (Pearson, at least 0.9)",
         place="section 4",
         published=1.0,
         relation=">=", bound=0.9,
     ),
     Comparison(
         name="integrated-scores-agree-with-patching",
+        source="seqtheory",
         metric="gates_pearson",
         statement="integrated scores do so, too",
-        place="edge attribution and circuit discovery",
+        place="attributions against patching",
         published=1.0,
         relation=">=", bound=0.9,
     ),
     Comparison(
         name="integrated-scores-rank-edges",
+        source="seqtheory",
         metric="gates_spearman",
         statement="and their ranks with those of the effects (Spearman, at least 0.8)",
-        place="edge attribution and circuit discovery",
+        place="attributions against patching",
         published=1.0,
         relation=">=", bound=0.8,
     ),
@@ -114,7 +116,7 @@ EDGE_COMPARISONS = (
         statement="the falls without these and 15 smaller groups rank as published (Spearman, at "
         "least 0.7)",
         place="circuit discovery, released results",
-        published=np.float64(1.0),
+        published=1.0,
         relation=">=", bound=0.7,
     ),
     Comparison(
@@ -193,10 +195,10 @@ EDGE_COMPARISONS = (
         relation=">=", bound=0.5,
     ),
     Comparison(
-        name="edges-around-35",
+        name="remaining-edges-between-blocks",
         metric="rest_leads",
-        statement="of the groups of edges published beside those, shares larger by at least 0.2 "
-        "are in the circuit than of all others",
+        statement="each group of edges that is left without the embedding and blocks 0 and 39 is "
+        "kept more often, by at least 0.2, than other edges between blocks at the same tokens",
         place="figures 17 to 19",
         published=dict.fromkeys(published.REST, 1.0),
         relation=">=", bound=0.2,

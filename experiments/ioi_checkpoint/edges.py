@@ -33,8 +33,9 @@ from experiments.tasks.prompt_pairs import PromptPairs
 
 POINTS = 5
 PAIRS = 200
-PATCHED, GROUPS = 50, 5
-"""Edges patched exactly, and groups of pairs whose mean scores are compared with mean effects."""
+PATCHED, STRONGEST, GROUPS = 50, 10, 5
+"""Edges of all strengths that are patched exactly, those of the largest scores that are so, too,
+and groups of pairs whose mean scores are compared with mean effects."""
 TARGET = 0.85
 """Accuracy above which a circuit is enough; for models that hardly exceed it, 90 % of theirs."""
 
@@ -88,7 +89,9 @@ def patching(subject: Subject) -> Metrics:
         for method in ("eap", "gates")
     }
     count = min(PATCHED, len(runs.graph))
-    sample = stratified_sample(runs, scored["gates"].mean, count=count, seed=SEED)
+    scores = scored["gates"].mean
+    strongest = ranked(runs.graph, scores, by="absolute").top(min(STRONGEST, count))
+    sample = strongest | stratified_sample(runs, scores, count=count, seed=SEED)
     effects = by_pair(exact(runs, positional=False, only=sample)[sample])
     metrics = {"effects": effects}
     groups = np.array_split(np.arange(effects.shape[1]), min(GROUPS, effects.shape[1]))
@@ -127,6 +130,7 @@ def refinement(subject: Subject) -> Metrics:
         "centre_taps_kept": as_array(branches[centre : centre + width])[:, None],
         "far_taps_kept": np.array([float(branches[torch.tensor(far)].sum())]),
         "refined": kept.numpy(),
+        "all_drops": np.array(found.drops),
     }
     if not subject.published_depth:
         return metrics
@@ -160,17 +164,20 @@ def positional(subject: Subject) -> Metrics:
 
 def rest_leads(kept: Bool[Tensor, "blocks blocks positions"]) -> Float[ndarray, " groups"]:
     """Of edges between blocks, without blocks 0 and 39: how much larger a share of each published
-    group is in the circuit than of those in no group."""
+    group is in the circuit than of those in no group, at the same positions."""
     edges = torch.ones_like(kept).permute(2, 0, 1).triu(1).permute(1, 2, 0)
     edges[[0, published.CENTRE]] = edges[:, [0, published.CENTRE]] = False
-    groups = []
-    for writers, readers, positions in published.REST.values():
-        group = torch.zeros_like(kept)
+    groups = torch.zeros(len(published.REST), *kept.shape, dtype=torch.bool)
+    for group, (writers, readers, positions) in zip(groups, published.REST.values(), strict=True):
         group[np.ix_(sorted(writers), sorted(readers), positions)] = True
-        groups.append(group & edges)
-    others = edges & ~torch.stack(groups).any(dim=0)
-    shares = [float(kept[group].double().mean()) for group in (*groups, others)]
-    return np.array(shares[:-1]) - shares[-1]
+    groups &= edges
+    others = edges & ~groups.any(dim=0)
+    leads = []
+    for group, (_, _, positions) in zip(groups, published.REST.values(), strict=True):
+        beside = others[:, :, positions]
+        share = float(kept[:, :, positions][beside].double().mean())
+        leads.append(float(kept[group].double().mean()) - share)
+    return np.array(leads)
 
 
 def edges_between(graph: EdgeGraph, source: str, destination: str) -> Edges:
@@ -183,7 +190,7 @@ def edges_between(graph: EdgeGraph, source: str, destination: str) -> Edges:
 
 
 def named_drops(graph: EdgeGraph, found: Refined) -> Float[ndarray, " names"]:
-    """What ACDC lost without each of the published groups of edges; 0 for those it removed."""
+    """What ACDC lost without each of the published groups of edges; 0 for those it has not kept."""
     drops = {
         frozenset(map(tuple, group.tolist())): drop
         for group, drop in zip(found.kept, found.drops, strict=True)
@@ -192,7 +199,7 @@ def named_drops(graph: EdgeGraph, found: Refined) -> Float[ndarray, " names"]:
     return np.array([drops.get(frozenset(map(tuple, group)), 0.0) for group in named])
 
 
-def _refined_by_blocks(graph: EdgeGraph, found: Refined, taps: int) -> Metrics:
+def _refined_by_blocks(graph: EdgeGraph, found: Refined, width: int) -> Metrics:
     """What is left around block 39, which taps are, and what the named edges had cost."""
     blocks = torch.stack(
         [
@@ -207,7 +214,7 @@ def _refined_by_blocks(graph: EdgeGraph, found: Refined, taps: int) -> Metrics:
     )
     branches = found.circuit[..., 0].any(dim=0)
     kept_taps = torch.stack([
-        branches[graph.columns(block).start :][:taps] for block in range(published.LAYERS)
+        branches[graph.columns(block).start :][:width] for block in range(published.LAYERS)
     ])  # fmt: skip
     tap_overlaps = [
         _overlap(kept_taps[:, [tap]], {0: listed})

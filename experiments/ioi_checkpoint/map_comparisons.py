@@ -193,8 +193,10 @@ MAP_COMPARISONS = (
     Comparison(
         name="no-other-block-shifts-names",
         metric="shift_others",
-        statement="tap 1 of no other block has an effect there, in the mean over formats (± 0.1)",
-        place="circuit discovery, released results",
+        source="seqtheory",
+        statement="behind the changed name, tap 1 of no other block has an effect, in the mean "
+        "over formats (± 0.1)",
+        place="indirect object identification",
         published=np.zeros(47),
         relation="~", bound=0.1,
     ),

@@ -167,7 +167,10 @@ def resampling(subject: Subject) -> Metrics:
 
 
 def shifts(subject: Subject) -> Metrics:
-    """Taps at each token: of the central block for 80 pairs a format, of all blocks for 10."""
+    """Taps at each token: of the central block for 80 pairs a format, of all blocks for 10.
+
+    The whole map of all blocks is for the record; claims are about tap 1 behind the changed name.
+    """
     groups = subject.of_each_format(80)
     effects = np.stack([
         as_array(tap_map(subject.model, pairs, blocks=[subject.centre], rows=ROWS)[0])

@@ -27,9 +27,9 @@ from experiments.toys import TASKS, TOYS, trained
 if TYPE_CHECKING:
     import pandas
 
-SCORES = {"exact": "signed", "eap": "absolute", "inputs": "absolute", "gates": "signed"}
-"""What edges are ranked by, and how, as published; the last ones make the circuits that are looked
-into. Attribution patching cannot be trusted with signs where it misses edges."""
+SCORES = {"exact": "absolute", "eap": "absolute", "inputs": "absolute", "gates": "signed"}
+"""What edges are ranked by: by size, so that methods can be compared; gates with their signs, as
+published. The last ones make the circuits that are looked into."""
 ACCURACY = 0.85
 """What circuits are searched for, of that of all edges (Ensign and Garriga-Alonso 2024)."""
 THRESHOLD = 0.01
@@ -121,9 +121,9 @@ class CircuitStudy(ToyEdges):
         ),
         Claim(
             name="attribution-patching-makes-faithful-circuits",
-            statement="of edges at single positions, the 11 % that attribution patching ranks "
-            "first keep as much of the logit difference as the 11 % of integrated gradients "
-            "(up to 0.02)",
+            statement="of edges at single positions, the 11 % of the largest scores of "
+            "attribution patching keep as much of the logit difference as the 11 % of integrated "
+            "gradients of inputs (up to 0.02)",
             source=Source(key="syed2023attribution", place="section 4"),
             relation="<=",
             measured="shortfall_eap",
@@ -136,8 +136,8 @@ class CircuitStudy(ToyEdges):
         ),
         Claim(
             name="integration-makes-faithful-circuits",
-            statement="of edges at single positions, the 11 % that integrated gradients of inputs "
-            "rank first keep as much of the logit difference as the 11 % with the largest effects "
+            statement="of edges at single positions, the 11 % of the largest integrated gradients "
+            "of inputs keep as much of the logit difference as the 11 % of the largest effects "
             "(up to 0.05)",
             source=Source(key="hanna2024faith", place="section 4"),
             relation="<=",
@@ -223,8 +223,8 @@ class CircuitStudy(ToyEdges):
 
     @staticmethod
     def table(rows: pandas.DataFrame) -> pandas.DataFrame:
-        """Also how alike circuits of all seeds are that have learned the task, `seed_jaccard`."""
-        rows = ToyEdges.table(rows).assign(seed_jaccard=np.nan)
+        """With how alike circuits of all seeds are that have learned the task, `seed_jaccard`."""
+        rows = rows.assign(seed_jaccard=np.nan)
         if "circuit_gates" not in rows:
             return rows
         for _, group in rows[rows["learned"]].groupby(list(OVER), dropna=False):

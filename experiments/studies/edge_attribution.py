@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -17,7 +17,6 @@ from experiments.interventions.agreement import agreement
 from experiments.interventions.edge_attribution import (
     INTEGRATED,
     METHODS,
-    POINTS,
     Attribution,
     attribute,
     midpoints,
@@ -30,6 +29,9 @@ from experiments.interventions.edge_runs import EdgeRuns
 from experiments.studies.toy_edges import LEARNED, OVER, PAIRS_SEED, ToyEdges, drawn
 from experiments.study import Preset
 from experiments.toys import TASKS, TOYS, trained
+
+if TYPE_CHECKING:
+    import pandas
 
 PUBLISHED_POINTS, PUBLISHED_BATCH = 5, 30
 """Points of the published integration, and pairs in a batch of it."""
@@ -44,7 +46,7 @@ class EdgeAttributionStudy(ToyEdges):
 
     name = "edge-attribution"
     title = "Attributions of edges against patching them"
-    version = 1
+    version = 2
     presets = {
         "quick": Preset(expected_time="15 s", axes=dict(seeds=3)),
         "small": Preset(
@@ -186,6 +188,11 @@ class EdgeAttributionStudy(ToyEdges):
     )
 
     @staticmethod
+    def table(rows: pandas.DataFrame) -> pandas.DataFrame:
+        """Marks toys of Mamba blocks only, of which the published statements are."""
+        return rows.assign(mamba=[{*TOYS[toy].layers} == {"mamba"} for toy in rows["toy"]])
+
+    @staticmethod
     def measure(
         rng: np.random.Generator,
         *,
@@ -213,7 +220,7 @@ class EdgeAttributionStudy(ToyEdges):
         for method in METHODS:
             attribution, error = attribute(runs, method, positional=positional), None
             if method in INTEGRATED:
-                error = step_doubling_error(runs, attribution, POINTS // 2)
+                error = step_doubling_error(runs, attribution)
                 metrics[f"step_doubling_{method}"] = error
             metrics |= _agreement(runs, attribution, effects, method, error)
 
@@ -247,6 +254,7 @@ def _agreement(
     found = agreement(runs, attribution, effects, integration_error=integration_error)
     metrics: dict[str, Any] = {
         f"top_overlap_{name}": found.top_overlap,
+        "top": found.k,
         f"same_sign_{name}": found.same_sign,
         f"gap_{name}": found.completeness_gap,
         f"scores_{name}": attribution.mean.numpy(),

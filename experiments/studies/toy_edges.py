@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.study import Study, Trial
 from experiments.tasks.prompt_pairs import PromptPairs, aligned_pairs
-from experiments.toys import TASKS, TOYS
-
-if TYPE_CHECKING:
-    import pandas
+from experiments.toys import TASKS
 
 PAIRS_SEED = 27
 """As published."""
@@ -57,11 +54,6 @@ class ToyEdges(Study):
             for trial in super().trials()
             if not (trial.config["positional"] and trial.config["task"] in UNALIGNED)
         )
-
-    @staticmethod
-    def table(rows: pandas.DataFrame) -> pandas.DataFrame:
-        """Marks toys of Mamba blocks only, of which the published statements are."""
-        return rows.assign(mamba=[{*TOYS[toy].layers} == {"mamba"} for toy in rows["toy"]])
 
 
 def drawn(task: str, pairs: int, *, seed: int, positional: bool) -> PromptPairs:

@@ -182,18 +182,19 @@ def generator(task: object, *, count: int, seed: int, kind: str) -> np.random.Ge
 
 
 def aligned_pairs(task: PairTask, count: int, *, seed: int) -> PromptPairs:
-    """The first so many of the pairs of a task that are `aligned`.
+    """The first so many of the pairs of a task that are `aligned`, of the most common template.
 
     ValueError where even of eight times as many not enough are.
     """
     checks.count(count=count)
-    for factor in (2, 4, 8):
-        # Of few pairs another group might be the largest for another seed.
-        pairs = task.pairs(max(factor * count, 100), seed=seed).aligned()
+    # Of few pairs another group might be the largest for another seed.
+    drawn = [factor * max(count, 50) for factor in (2, 4, 8)]
+    for number in drawn:
+        pairs = task.pairs(number, seed=seed).aligned()
         if len(pairs) >= count:
             return pairs[:count]
     raise ValueError(
-        f"of {8 * count} pairs of {task!r} only {len(pairs)} have every role at the same position, "
+        f"of {drawn[-1]} pairs of {task!r} only {len(pairs)} have every role at the same position, "
         f"{count} are needed"
     )
 

@@ -11,6 +11,7 @@ import pytest
 
 from experiments import toys
 from experiments.claims import asserted
+from experiments.studies import circuits
 from experiments.studies.circuits import SCORES, CircuitStudy
 from experiments.toys import TASKS, TOYS
 from tests.experiments.test_edge_attribution_study import EDGES, SHAPE
@@ -178,9 +179,23 @@ def test_corners_of_the_larger_presets_can_be_measured(toy, task, resolution, po
     )  # fmt: skip
     (trial,) = study.trials()
     found = CircuitStudy.measure(trial.rng, **trial.config)
-    if "sizes" in found:  # at least one pair is answered rightly
+    assert not found["learned"]
+    if toy != "toy-hybrid" or positional:  # of which at least one pair is answered rightly
         assert found["sizes"][-1] == found["edges"]
         assert found["nld_exact"][-1] == pytest.approx(found["nld_gates"][-1], abs=1e-6)
+
+
+def test_edges_are_ranked_by_size_and_by_gates_with_their_signs(monkeypatch: pytest.MonkeyPatch):
+    seen = []
+    real = circuits.ranked
+
+    def watched(graph, scores, **options):
+        seen.append(options.get("by", "signed"))
+        return real(graph, scores, **options)
+
+    monkeypatch.setattr(circuits, "ranked", watched)
+    measured.__wrapped__()
+    assert seen == ["absolute", "absolute", "absolute", "signed", "signed", "signed"]
 
 
 def test_a_toy_that_answers_as_many_corrupted_pairs_has_an_empty_circuit():

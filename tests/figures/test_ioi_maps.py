@@ -128,6 +128,8 @@ def test_swaps_stand_beside_the_published_ones():
         np.testing.assert_allclose(written[:, 0], [0.9, 0.9, 0.9, 0, 0])
         np.testing.assert_allclose(put[0], [0.9, 0.9, 0.9, 0.2, 0.2])
         np.testing.assert_allclose(added, 0.9)
+    named = [axis for axis in figure.axes if axis.get_xlabel() == "mean of slot"]
+    assert len(named) == 4
     np.testing.assert_allclose(drawn[3], PUBLISHED["replace"])
     np.testing.assert_allclose(drawn[7], PUBLISHED["add_subtract"])
     assert [text.get_text() for text in figure.axes[0].texts][:5] == [*["0.90"] * 3, "0.20", "0.20"]

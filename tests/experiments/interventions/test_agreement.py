@@ -118,7 +118,7 @@ def test_entries_that_cannot_have_effects_do_not_count():
 def test_completeness_and_the_error_of_the_integration_are_handed_on():
     runs, scores = runs_and_scores(method="gates")
     fine = attribute(runs, "gates", points=midpoints(8))
-    error = step_doubling_error(runs, fine, 4)
+    error = step_doubling_error(runs, fine)
     found = agreement(runs, scores, exact(runs), resamples=5, integration_error=error)
     assert found.integration_error == error > 0
     assert abs(found.completeness_gap) < 0.05

@@ -182,7 +182,7 @@ def test_every_gradient_is_exact_for_a_linear_model(positional):
         torch.testing.assert_close(found.scores, effects, **CLOSE)
     assert abs(float(effects.mean(-1).sum()) + 1) > 0.1  # these do not add up
     fine = attribute(runs, "inputs", positional=positional, points=midpoints(4))
-    assert step_doubling_error(runs, fine, 2) < 1e-12
+    assert step_doubling_error(runs, fine) < 1e-12
     gates = attribute(runs, "gates", points=midpoints(10))
     assert abs(gates.completeness_gap) < 0.01
 
@@ -211,7 +211,7 @@ def test_points():
 def test_the_error_of_the_steps_falls_with_their_number(method):
     runs = made_edges("mamba", "mamba")
     errors = [
-        step_doubling_error(runs, attribute(runs, method, points=midpoints(2 * points)), points)
+        step_doubling_error(runs, attribute(runs, method, points=midpoints(2 * points)))
         for points in (1, 4)
     ]
     assert errors[0] > 4 * errors[1] > 0
@@ -233,4 +233,7 @@ def test_refusals():
         with pytest.raises(ValueError, match="points must be from 0 to 1, and at least one"):
             attribute(runs, "gates", points=points)
     with pytest.raises(ValueError, match="method must be one of 'inputs', 'gates', got 'eap'"):
-        step_doubling_error(runs, attribute(runs, "eap"), 2)
+        step_doubling_error(runs, attribute(runs, "eap"))
+    for points in (midpoints(3), published_points(4)):
+        with pytest.raises(ValueError, match="points must be an even number of midpoints, got"):
+            step_doubling_error(runs, attribute(runs, "gates", points=points))

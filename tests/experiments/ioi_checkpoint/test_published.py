@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from experiments.interventions.acdc import layer_and_branch_groups
 from experiments.interventions.edge_graph import EdgeGraph
 from experiments.ioi_checkpoint import published
 from experiments.ioi_checkpoint.edges import edges_between
@@ -48,6 +49,25 @@ def test_everything_is_a_share_where_it_has_to_be():
     assert published.ADD_SUBTRACT.shape == published.REPLACE.shape == (5, 5)
     assert list(np.argsort(published.REMOVED_PROBABILITY)[:3]) == [0, 39, 47]
     assert (published.TAPS > 0).sum() == 6
+
+
+def test_groups_of_drops_are_groups_that_refinement_tries(graph):
+    """Otherwise what it loses without them would go unnoticed."""
+    tried = {frozenset(map(tuple, group.tolist())) for group in layer_and_branch_groups(graph)}
+    for names in published.DROPS:
+        assert frozenset(map(tuple, edges_between(graph, *names).nonzero().tolist())) in tried
+
+
+def test_blocks_and_groups_of_edges_are_as_many_as_published():
+    assert {name: len(blocks) for name, blocks in published.BLOCKS_KEPT.items()} == {
+        "tap 1": 5, "tap 2": 2,
+    }  # fmt: skip
+    assert published.BLOCKS_KEPT["tap 1"] & published.BLOCKS_KEPT["tap 2"] == {39}
+    counts = {
+        name: sum(i < j for i in writers for j in readers) * len(positions)
+        for name, (writers, readers, positions) in published.REST.items()
+    }
+    assert list(counts.values()) == [5 * 8 * 2, 3 * 5, 11, 15 * 3]
 
 
 def test_scores_are_divided_by_the_batch():

@@ -21,7 +21,7 @@ from experiments.claims import asserted
 from experiments.commands import main
 from experiments.interventions.acdc import Refined
 from experiments.interventions.circuit_search import Found, ranked
-from experiments.interventions.edge_attribution import Attribution, attribute
+from experiments.interventions.edge_attribution import Attribution, attribute, midpoints
 from experiments.interventions.edge_patching import exact
 from experiments.interventions.greedy_ablations import GreedyOrder
 from experiments.interventions.pair_runs import pair_runs
@@ -227,7 +227,7 @@ def planted_circuit(runs, *, positional=False):
         kept[:40, 39] = kept[0, :40] = kept[1, 1:40] = True
         kept[[1 + block for block in published.TO_OUTPUT], 48] = True
     scores = torch.zeros(*kept.shape, len(runs.pairs), dtype=torch.float64)
-    scored = Attribution(method="gates", scores=scores, effect_of_all=-1.0)
+    scored = Attribution(method="gates", points=(0.5,), scores=scores, effect_of_all=-1.0)
     found = Found(circuit=kept, size=int(kept.sum()), nld=0.9, accuracy=0.9, evaluations=1)
     return scored, ranked(graph, scored.mean), found
 
@@ -244,28 +244,39 @@ def test_published_circuits_overlap_with_themselves(deep, monkeypatch):
 
 
 def test_correlations_with_patching_are_of_groups_of_pairs(subject):
-    """Of all edges of a small graph, against the same by hand."""
+    """Of all edges of a small graph, against the same by hand; 12 pairs are five groups."""
+    subject = replace(subject, share=0.06)
     found = PARTS["patching"](subject)
     runs = edges._runs(subject.model, subject.pairs(200).doubled())
     effects = exact(runs, positional=False)
     scored = attribute(runs, "eap", positional=False).scores
     acting = runs.graph.edges
     x, y = (maps.by_pair(values[acting][:, 0]) for values in (scored, effects))
-    assert found["effects"].shape == y.shape == (len(runs.graph), 4)
-    expected = [np.corrcoef(x[:, i], y[:, i])[0, 1] for i in range(4)]
+    assert found["effects"].shape == y.shape == (len(runs.graph), 12)
+    groups = [[0, 1, 2], [3, 4, 5], [6, 7], [8, 9], [10, 11]]
+    expected = [np.corrcoef(x[:, i].mean(1), y[:, i].mean(1))[0, 1] for i in groups]
     np.testing.assert_allclose(found["eap_pearson"], expected, atol=1e-6)
-    ranks = [spearmanr(found["gates_scores"][:, i], found["effects"][:, i])[0] for i in range(4)]
+    scores, effects = found["gates_scores"], found["effects"]
+    ranks = [spearmanr(scores[:, i].mean(1), effects[:, i].mean(1))[0] for i in groups]
     np.testing.assert_allclose(found["gates_spearman"], ranks, atol=1e-6)
 
 
-def test_of_many_edges_a_sample_is_patched(deep):
+def test_of_many_edges_a_sample_is_patched_and_the_strongest(deep):
     found = PARTS["patching"](deep)
-    assert found["effects"].shape == found["eap_scores"].shape == (50, 2)
-    assert len(np.unique(found["effects"])) > 40
+    count, pairs = found["effects"].shape
+    assert found["eap_scores"].shape == (count, pairs)
+    assert (50 <= count <= 60, pairs) == (True, 2)
+    runs = edges._runs(deep.model, deep.pairs(200).doubled())
+    every = maps.by_pair(
+        attribute(runs, "gates", positional=False, points=midpoints(edges.POINTS)).scores
+    )
+    largest = np.sort(np.abs(every.mean(-1)).ravel())[-10:]
+    sampled = np.sort(np.abs(found["gates_scores"].mean(axis=1)))
+    np.testing.assert_allclose(sampled[-10:], largest, rtol=1e-4)
 
 
 def test_groups_of_edges_lead_where_they_are_kept():
-    """All of one group, and a tenth of everything."""
+    """All of one group; groups at other tokens have nothing to do with it."""
     groups = [*published.REST]
     for number, (writers, readers, positions) in enumerate(published.REST.values()):
         kept = torch.zeros(48, 48, 20, dtype=torch.bool)
@@ -273,6 +284,10 @@ def test_groups_of_edges_lead_where_they_are_kept():
         leads = edges.rest_leads(kept)
         assert leads[number] == 1.0, groups[number]
         assert np.delete(leads, number).max() < 0.2
+        # Whatever is read at these tokens, not only by this group.
+        kept = torch.zeros(48, 48, 20, dtype=torch.bool)
+        kept[:, :, positions] = True
+        assert edges.rest_leads(kept)[number] == 0.0
     assert edges.rest_leads(torch.zeros(48, 48, 20, dtype=torch.bool)).tolist() == [0.0] * 4
     assert edges.rest_leads(torch.ones(48, 48, 20, dtype=torch.bool)).tolist() == [0.0] * 4
     hidden = torch.zeros(48, 48, 20, dtype=torch.bool)
@@ -309,6 +324,7 @@ def test_refined_circuits_are_counted_by_blocks_taps_and_gates(deep, monkeypatch
     # Those removed have fallen by nothing.
     assert found["drops"][1::2, 0].tolist() == [drop for _, drop in some]
     assert not found["drops"][::2].any()
+    assert found["all_drops"].tolist() == [drop for _, drop in some]
     ranks = spearmanr(found["drops"][:, 0], list(published.DROPS.values()))[0]
     assert found["order_of_drops"] == pytest.approx(ranks)
     assert found["kept_share"] == pytest.approx((36 + 5 + 2 + 4) / (1225 + 48 * 5))
