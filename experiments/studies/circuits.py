@@ -52,12 +52,11 @@ class CircuitStudy(ToyEdges):
     presets = {
         "quick": Preset(expected_time="30 s", axes=dict(seeds=3)),
         "small": Preset(
-            expected_time="6 min",
+            expected_time="8 min",
             axes=dict(
                 toys=("toy-2x64", "toy-mamba2", "toy-hybrid"),
                 resolutions=("branch", "tap"),
                 positional=(False, True),
-                seeds=4,
             ),
         ),
         "medium": Preset(

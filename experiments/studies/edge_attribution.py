@@ -50,12 +50,11 @@ class EdgeAttributionStudy(ToyEdges):
     presets = {
         "quick": Preset(expected_time="15 s", axes=dict(seeds=3)),
         "small": Preset(
-            expected_time="5 min",
+            expected_time="8 min",
             axes=dict(
                 toys=("toy-2x64", "toy-mamba2", "toy-hybrid"),
                 resolutions=("layer", "branch", "tap"),
                 positional=(False, True),
-                seeds=4,
             ),
         ),
         "medium": Preset(

@@ -54,7 +54,7 @@ class IOIMaps(Study):
     presets = {
         "quick": Preset(expected_time="15 s", axes=dict(seeds=3)),
         "small": Preset(
-            expected_time="2 min", axes=dict(toys=("toy-2x64", "toy-mamba2", "toy-hybrid"), seeds=4)
+            expected_time="2 min", axes=dict(toys=("toy-2x64", "toy-mamba2", "toy-hybrid"))
         ),
         "medium": Preset(
             expected_time="4 h",
